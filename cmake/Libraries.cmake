@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+# What Debian gives us. Each room links only what it names.
+find_package(fmt REQUIRED)
+find_package(tl-expected REQUIRED)
+find_package(simdjson REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(ICU REQUIRED IMPORTED_TARGET icu-uc)
+find_package(Boost 1.81 REQUIRED)
+if(HOTSET_BUILD_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+if(HOTSET_BUILD_BENCH)
+  find_package(benchmark REQUIRED)
+endif()

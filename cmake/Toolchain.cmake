@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+# Compiler, warnings, sanitizers, ccache and the fast linker.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+
+find_program(HOTSET_CCACHE ccache)
+if(HOTSET_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${HOTSET_CCACHE})
+endif()
+find_program(HOTSET_MOLD mold)
+if(HOTSET_MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+# Contracting a*b+c is left to the places that ask for it: an expert's sum must not depend on the
+# compiler's choice (docs/decisions).
+add_compile_options(-ffp-contract=off)
+add_library(hotset_warnings INTERFACE)
+target_compile_options(hotset_warnings INTERFACE -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion
+                                                 -Wno-psabi)
+if(HOTSET_WERROR)
+  target_compile_options(hotset_warnings INTERFACE -Werror)
+endif()
+if(HOTSET_SANITIZE)
+  add_compile_options(-fsanitize=${HOTSET_SANITIZE} -fno-omit-frame-pointer -g1)
+  add_link_options(-fsanitize=${HOTSET_SANITIZE})
+  if(HOTSET_SANITIZE MATCHES "undefined")
+    add_compile_options(-fno-sanitize-recover=undefined)
+  endif()
+endif()
+find_package(Threads REQUIRED)
