@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a linear in a checkpoint to the packed form of quant/packed_matrix.h.
+//
+// plan_packed() sizes the result from headers (and reads g_idx only where desc_act says the inputs
+// are out of order); pack_linear() reads the tensors and writes the tiles. Codes and scales are
+// bit-exact. Shapes that the tile form cannot express become kF32, and the plan says so.
+//
+//   file ──pread──▶ PackScratch (one per thread, reused) ──pack──▶ dst (the caller's, final place)
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/linear_source.h"
+#include "quant/packed_matrix.h"
+
+namespace hotset {
+
+struct PackOptions {
+  // Plain 16-bit (or fp32) linears become kInt8 with one fp16 scale per 128 columns: half the bytes
+  // and not bit-exact. PackAux::loss says what it cost.
+  bool keep_16bit_at_8 = false;
+};
+
+struct PackPlan {
+  PackedShape shape;
+  std::string note;  // empty, or why the packed form is not the stored one
+};
+
+// How far the packed values are from the stored ones; zero unless something was requantised.
+struct PackLoss {
+  double max_error = 0;   // |w' - w|, the largest
+  double max_weight = 0;  // |w|, the largest
+  double sum_square_error = 0;
+  double sum_square_weight = 0;
+
+  [[nodiscard]] double relative_max() const;
+  [[nodiscard]] double relative_rms() const;
+  void add(const PackLoss& other);
+};
+
+// What belongs to a packed matrix beside its tiles; the caller keeps it as long as the matrix.
+struct PackAux {
+  std::array<float, 16> codebook{};  // kCodebook4
+  std::vector<int32_t> input_order;  // empty: identity (PackedMatrix::input_order = null)
+  PackLoss loss;
+};
+
+// Reused buffers; one per thread. Grows to the largest quantised matrix read with it.
+struct PackScratch {
+  std::vector<std::byte> weight;
+  std::vector<std::byte> scales;
+  std::vector<std::byte> zeros;
+  std::vector<std::byte> small;
+  std::vector<float> floats;
+};
+
+[[nodiscard]] Result<PackPlan> plan_packed(const Checkpoint& checkpoint, const LinearSource& source,
+                                           const PackOptions& options = {});
+
+// `dst`: plan.shape.bytes() bytes, 64-byte aligned; every byte is written. `aux` is overwritten.
+// Thread-safe for distinct dst, scratch and aux.
+[[nodiscard]] Status pack_linear(const Checkpoint& checkpoint, const LinearSource& source,
+                                 const PackPlan& plan, std::span<std::byte> dst,
+                                 PackScratch& scratch, PackAux& aux);
+
+// The view that kernels take. `data` and `aux` outlive it.
+[[nodiscard]] PackedMatrix packed_view(const PackPlan& plan, const std::byte* data,
+                                       const PackAux& aux);
+
+}  // namespace hotset
