@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// A fixed set of threads that all run the same function, once per run(). Decode calls it hundreds of
+// times a token, so a fork and a join must cost about a microsecond: waiting threads watch a counter
+// in memory for a while (with pauses, then yields) and only then sleep in the kernel. Work is split
+// statically by worker index; there are no queues and no allocation.
+//
+// Thread safety: run() is called by one thread at a time, which takes part as worker 0. The state
+// shared with the workers is atomic, except job_, which is written before the counter that announces
+// it and read after.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace hotset::cpu {
+
+// The processors this process may run on, one per core first, then their SMT siblings.
+[[nodiscard]] std::vector<int> allowed_cpus();
+
+class WorkerPool {
+ public:
+  // num_threads counts the caller; 0 means one per allowed processor. pin binds worker i to the i-th
+  // allowed processor (the caller's own thread is left as it is; see pin_caller). spin_us is how long
+  // an idle thread watches before it sleeps; with more threads than processors it hardly watches.
+  explicit WorkerPool(int num_threads, bool pin = true, int spin_us = 200);
+  ~WorkerPool();
+  WorkerPool(const WorkerPool&) = delete;
+  WorkerPool& operator=(const WorkerPool&) = delete;
+
+  [[nodiscard]] int num_threads() const { return num_threads_; }
+
+  // Calls fn(worker, num_workers) on every worker and returns when all are done. An exception out of
+  // fn ends the process. Not to be nested.
+  template <typename Fn>
+  void run(Fn&& fn) {
+    using Plain = std::remove_reference_t<Fn>;
+    run_job({[](void* context, int worker, int num_workers) noexcept {
+               (*static_cast<Plain*>(context))(worker, num_workers);
+             },
+             const_cast<void*>(static_cast<const void*>(&fn))});
+  }
+
+  // Inside fn only, and by every worker the same number of times: waits until all have come, and
+  // makes what they wrote before visible to all after.
+  void barrier();
+
+  // Binds the calling thread to the first allowed processor, worker 0's place. Returns false when
+  // the system refuses.
+  bool pin_caller() const;
+
+ private:
+  struct Job {
+    void (*call)(void* context, int worker, int num_workers) noexcept = nullptr;
+    void* context = nullptr;
+  };
+  using Counter = std::atomic<uint32_t>;
+
+  void run_job(Job job);
+  void serve(int worker);
+  void wait_while_equal(Counter& counter, uint32_t value);
+  void wake(Counter& counter);
+
+  int num_threads_ = 1;
+  int spin_us_ = 0;
+  std::vector<int> cpus_;
+  std::vector<std::thread> threads_;
+  Job job_;
+  bool stopping_ = false;
+  // Apart, so that announcing, arriving and sleeping do not disturb each other's cache line.
+  alignas(64) Counter run_generation_{0};      // counts run() calls
+  alignas(64) Counter barrier_generation_{0};  // counts passed barriers; the join is one, too
+  alignas(64) Counter num_arrived_{0};
+  alignas(64) Counter num_sleeping_{0};
+};
+
+}  // namespace hotset::cpu
