@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine: requests of token ids go in, TokenEvents come out. It owns one thread that repeats
+// step() (engine/step.cc); reading that function is reading the engine.
+//
+// submit() and stop() may be called from any thread. A full inbox is an answer
+// (ErrorKind::kResource), not a wait. An error of one request ends that request and no other.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "engine/kept_sequences.h"
+#include "engine/sequence.h"
+#include "engine/token_stream.h"
+#include "request/request.h"
+#include "request/token_model.h"
+
+namespace hotset {
+
+struct EngineOptions {
+  int64_t num_valid_tokens = 0;     // ids of the tokenizer; the model's further rows are padding
+  std::vector<int32_t> eos_ids;     // end an answer unless the request ignores them
+  size_t max_num_seqs = 4;          // sequences that take turns
+  size_t max_queued = 64;           // requests that may wait for their turn
+  size_t num_kept_sequences = 1;    // ended sequences kept for the next message
+  uint64_t seed = 0;                // of requests that bring none; the n-th gets seed + n
+  std::function<double()> clock_s;  // monotonic seconds; empty: the system's steady clock
+};
+
+// Totals since start; a snapshot.
+struct EngineCounters {
+  int64_t num_submitted = 0;
+  int64_t num_refused = 0;  // inbox full
+  int64_t num_ended = 0;
+  int64_t num_running = 0;
+  int64_t num_waiting = 0;
+  int64_t num_prompt_tokens = 0;
+  int64_t num_cached_tokens = 0;
+  int64_t num_output_tokens = 0;
+};
+
+class Engine {
+ public:
+  // Borrows the model, which must outlive the engine. Fails when the options don't fit the model.
+  [[nodiscard]] static Result<std::unique_ptr<Engine>> start(TokenModel& model,
+                                                             EngineOptions options);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // REQUIRES: validated params and at least one prompt id. Checks ids and context length again,
+  // cheaply, because a wrong id here would reach the weights.
+  [[nodiscard]] Result<std::shared_ptr<TokenStream>> submit(Request request);
+
+  // Ends every request with an error event, then the thread. Later submits are refused.
+  void stop();
+
+  [[nodiscard]] EngineCounters counters() const;
+  [[nodiscard]] int64_t max_tokens() const { return model_.max_tokens(); }
+
+ private:
+  Engine(TokenModel& model, EngineOptions options);
+
+  Status check(const Request& request) const;
+  void run();      // the thread
+  void end_all();  // on the thread, at stop
+  double now_s() const { return options_.clock_s(); }
+
+  // engine/step.cc; the engine's thread only.
+  bool step();
+  void take_inbox();
+  void drop_cancelled();
+  void admit_waiting();
+  Status open_state(Sequence& sequence);
+  Status advance(Sequence& sequence, bool& is_over);
+  bool deliver(Sequence& sequence, SampledToken sampled);
+  void finish(Sequence& sequence, FinishReason reason, Error error = {});
+  void finish_with(Sequence& sequence, TokenEvent event);
+
+  TokenModel& model_;
+  EngineOptions options_;
+
+  mutable std::mutex mutex_;  // guards the four below
+  std::condition_variable work_arrived_;
+  std::deque<std::unique_ptr<Sequence>> inbox_;
+  bool stopping_ = false;
+  EngineCounters counters_;
+
+  // The engine thread's own.
+  std::deque<std::unique_ptr<Sequence>> waiting_;
+  std::list<std::unique_ptr<Sequence>> running_;  // the front is advanced next
+  KeptSequences kept_;
+  SamplerScratch scratch_;
+  std::vector<float> logits_;  // [vocab_size]
+
+  std::thread thread_;  // last: starts when everything above exists
+};
+
+}  // namespace hotset

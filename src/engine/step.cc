@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// One step: new requests come in, cancelled ones leave, and one sequence moves on by one piece of
+// its prompt or by one token. Sequences take turns, so a long answer does not hold up a short one,
+// and what a sequence says does not depend on its neighbours: each has its own state and its own
+// random numbers.
+#include <algorithm>
+#include <new>
+#include <utility>
+
+#include "engine/engine.h"
+
+namespace hotset {
+
+bool Engine::step() {
+  take_inbox();
+  drop_cancelled();
+  admit_waiting();
+  if (running_.empty()) return false;
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopping_) return false;
+  }
+  running_.splice(running_.end(), running_,
+                  running_.begin());  // its turn; others come before again
+  Sequence& sequence = *running_.back();
+  bool is_over = false;
+  if (const Status status = advance(sequence, is_over); !status) {
+    finish(sequence, FinishReason::kError, status.error());
+    is_over = true;
+  }
+  if (is_over) running_.pop_back();
+  return true;
+}
+
+void Engine::take_inbox() {
+  const std::lock_guard lock(mutex_);
+  for (auto& sequence : inbox_) waiting_.push_back(std::move(sequence));
+  inbox_.clear();
+}
+
+void Engine::drop_cancelled() {
+  const auto drop = [this](const std::unique_ptr<Sequence>& sequence) {
+    if (!sequence->stream->is_cancelled()) return false;
+    finish(*sequence, FinishReason::kCancelled);
+    return true;
+  };
+  std::erase_if(running_, drop);
+  std::erase_if(waiting_, drop);
+}
+
+// First come, first served. A request that the model has no room for waits while another one runs,
+// and fails when it would have to wait for nothing.
+void Engine::admit_waiting() {
+  while (!waiting_.empty() && running_.size() < options_.max_num_seqs) {
+    Sequence& sequence = *waiting_.front();
+    if (const Status status = open_state(sequence); !status) {
+      if (status.error().kind == ErrorKind::kResource && !running_.empty()) return;
+      finish(sequence, FinishReason::kError, status.error());
+      waiting_.pop_front();
+      continue;
+    }
+    sequence.started_s = now_s();
+    running_.push_front(std::move(waiting_.front()));
+    waiting_.pop_front();
+    const std::lock_guard lock(mutex_);
+    ++counters_.num_running;
+    --counters_.num_waiting;
+    counters_.num_prompt_tokens += sequence.stats.num_prompt_tokens;
+    counters_.num_cached_tokens += sequence.stats.num_cached_tokens;
+  }
+}
+
+// Continues a kept sequence when the prompt extends it, else starts anew; kept ones give way when
+// memory is short.
+Status Engine::open_state(Sequence& sequence) {
+  if (auto kept = kept_.take_prefix_of(sequence.request.prompt_ids)) {
+    sequence.state = std::move(kept->state);
+    sequence.fed_ids = std::move(kept->fed_ids);
+    sequence.stats.num_cached_tokens = sequence.num_fed();
+    return {};
+  }
+  const int64_t expected = sequence.num_prompt_tokens() + sequence.max_output_tokens;
+  while (true) {
+    auto state = model_.new_sequence(expected);
+    if (state) {
+      sequence.state = std::move(state).value();
+      return {};
+    }
+    if (state.error().kind != ErrorKind::kResource || !kept_.drop_oldest()) {
+      return fail(std::move(state).error());
+    }
+  }
+}
+
+Status Engine::advance(Sequence& sequence, bool& is_over) {
+  try {
+    const auto ids = sequence.next_ids(model_.prefill_chunk());
+    HS_RETURN_IF_ERROR(model_.extend(*sequence.state, ids, logits_));
+    sequence.fed_ids.insert(sequence.fed_ids.end(), ids.begin(), ids.end());
+    if (sequence.is_prefilling()) return {};
+    HS_ASSIGN_OR_RETURN(SampledToken sampled, sequence.sampler.sample(logits_, scratch_));
+    is_over = deliver(sequence, std::move(sampled));
+    return {};
+  } catch (const std::bad_alloc&) {
+    return fail("out of memory while computing this answer", ErrorKind::kResource);
+  }
+}
+
+// True when the answer has ended with this token.
+bool Engine::deliver(Sequence& sequence, SampledToken sampled) {
+  if (sequence.stats.num_output_tokens == 0) sequence.first_token_s = now_s();
+  ++sequence.stats.num_output_tokens;
+  sequence.last_token = sampled.token;
+  TokenEvent event;
+  event.token = sampled.token;
+  event.logprob = sampled.logprob;
+  event.top_logprobs = std::move(sampled.top_logprobs);
+  const auto& ending = sequence.ending_ids;
+  if (std::find(ending.begin(), ending.end(), sampled.token) != ending.end()) {
+    event.finish = FinishReason::kStop;
+  } else if (sequence.stats.num_output_tokens >= sequence.max_output_tokens) {
+    event.finish = FinishReason::kLength;
+  }
+  if (event.finish) {
+    finish_with(sequence, std::move(event));
+    return true;
+  }
+  if (sequence.stream->push(std::move(event))) return false;
+  finish(sequence, FinishReason::kCancelled);  // nobody reads
+  return true;
+}
+
+void Engine::finish(Sequence& sequence, FinishReason reason, Error error) {
+  TokenEvent event;
+  event.finish = reason;
+  event.error = std::move(error);
+  finish_with(sequence, std::move(event));
+}
+
+void Engine::finish_with(Sequence& sequence, TokenEvent event) {
+  const double now = now_s();
+  const bool has_run = sequence.state != nullptr;
+  const bool has_output = sequence.stats.num_output_tokens > 0;
+  RequestStats& stats = sequence.stats;
+  stats.queue_s = (has_run ? sequence.started_s : now) - sequence.submitted_s;
+  if (has_run) stats.prefill_s = (has_output ? sequence.first_token_s : now) - sequence.started_s;
+  if (has_output) stats.decode_s = now - sequence.first_token_s;
+  event.stats = stats;
+  if (has_run && event.finish != FinishReason::kError && !sequence.fed_ids.empty()) {
+    kept_.keep({std::move(sequence.fed_ids), std::move(sequence.state)});
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    ++counters_.num_ended;
+    --(has_run ? counters_.num_running : counters_.num_waiting);
+    counters_.num_output_tokens += stats.num_output_tokens;
+  }
+  sequence.stream->push(std::move(event));
+}
+
+}  // namespace hotset

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// The seam between the engine and whatever computes logits: token ids in, logits out. The real
+// model implements it over its weights and caches; tests implement it with a script.
+//
+// Threads: all calls come from one thread at a time (the engine's). A SequenceState belongs to the
+// model that made it and must be destroyed before that model.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/result.h"
+
+namespace hotset {
+
+// The running state of one sequence (KV pages, recurrent states); opaque to the engine.
+class SequenceState {
+ public:
+  virtual ~SequenceState() = default;
+};
+
+class TokenModel {
+ public:
+  virtual ~TokenModel() = default;
+
+  // Width of the logits, padded rows included.
+  [[nodiscard]] virtual int64_t vocab_size() const = 0;
+  // The longest sequence, prompt and answer together.
+  [[nodiscard]] virtual int64_t max_tokens() const = 0;
+  // Tokens the engine passes to one extend() of a prompt. Cancel is seen between two calls.
+  [[nodiscard]] virtual int64_t prefill_chunk() const = 0;
+
+  // An empty sequence. `num_tokens_expected` is a hint for reserving: a sequence may grow past it,
+  // up to max_tokens(). ErrorKind::kResource means: not now, perhaps after another one has ended.
+  [[nodiscard]] virtual Result<std::unique_ptr<SequenceState>> new_sequence(
+      int64_t num_tokens_expected) = 0;
+
+  // Appends ids (at least one) to the sequence and writes the logits of the last one. After an
+  // error the sequence is of no more use; others are not affected.
+  [[nodiscard]] virtual Status extend(SequenceState& sequence, std::span<const int32_t> ids,
+                                      std::span<float> last_logits /* [vocab_size] */) = 0;
+};
+
+}  // namespace hotset
