@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kvcache/sequence_cache.h"
+
+#include <utility>
+
+#include "base/checked_math.h"
+
+namespace hotset {
+
+Result<SequenceCache> SequenceCache::create(PagePool& pages, StatePool& states) {
+  HS_ASSIGN_OR_RETURN(const int32_t slot, states.acquire());
+  return SequenceCache(pages, states, slot);
+}
+
+SequenceCache::SequenceCache(SequenceCache&& other) noexcept
+    : page_pool_(other.page_pool_),
+      state_pool_(other.state_pool_),
+      slot_(std::exchange(other.slot_, -1)),
+      num_tokens_(std::exchange(other.num_tokens_, 0)),
+      pages_(std::move(other.pages_)) {
+  other.pages_.clear();
+}
+
+SequenceCache& SequenceCache::operator=(SequenceCache&& other) noexcept {
+  if (this == &other) return *this;
+  release();
+  page_pool_ = other.page_pool_;
+  state_pool_ = other.state_pool_;
+  slot_ = std::exchange(other.slot_, -1);
+  num_tokens_ = std::exchange(other.num_tokens_, 0);
+  pages_ = std::exchange(other.pages_, {});
+  return *this;
+}
+
+SequenceCache::~SequenceCache() {
+  release();
+}
+
+void SequenceCache::release() {
+  for (const int32_t page : pages_) page_pool_->release(page);
+  pages_.clear();
+  if (slot_ >= 0) state_pool_->release(std::exchange(slot_, -1));
+}
+
+Status SequenceCache::reserve(int64_t num_tokens) {
+  const auto had = pages_.size();
+  const auto need = static_cast<size_t>(ceil_div(num_tokens, page_pool_->shape().page_tokens));
+  while (pages_.size() < need) {
+    auto page = page_pool_->acquire();
+    if (!page) {
+      for (; pages_.size() > had; pages_.pop_back()) page_pool_->release(pages_.back());
+      return fail(std::move(page).error());
+    }
+    pages_.push_back(*page);
+  }
+  return {};
+}
+
+}  // namespace hotset

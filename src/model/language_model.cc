@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/language_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "base/check.h"
+#include "base/checked_math.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/json_file.h"
+#include "checkpoint/quant_config.h"
+#include "kernels/rope.h"
+#include "kvcache/sequence_cache.h"
+#include "memory/memory_info.h"
+#include "model/forward.h"
+#include "model/workspace.h"
+
+namespace hotset {
+namespace {
+
+constexpr int64_t kPageTokens = 64;
+
+// The directory, opened and understood.
+struct OpenModel {
+  Checkpoint checkpoint;
+  QuantConfig quant;
+  ModelConfig config;
+  WeightPlan plan;
+};
+
+Result<OpenModel> open_model(const std::string& directory, const LoadOptions& options) {
+  HS_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::open(directory));
+  HS_ASSIGN_OR_RETURN(const Json json, read_json_file(checkpoint.directory(), "config.json"));
+  HS_ASSIGN_OR_RETURN(ModelConfig config, parse_model_config(json, directory + "/config.json"));
+  HS_ASSIGN_OR_RETURN(QuantConfig quant, QuantConfig::load(checkpoint.directory(), json));
+  HS_ASSIGN_OR_RETURN(WeightPlan plan, plan_weights(checkpoint, quant, config, options));
+  return OpenModel{std::move(checkpoint), std::move(quant), std::move(config), std::move(plan)};
+}
+
+RopeTable rope_table(const ModelConfig& c) {
+  const RopeParameters& rope = c.rope;
+  return make_rope_table({.theta = rope.rope_theta,
+                          .rotary_dims = c.rotary_dim(),
+                          .yarn = rope.factor > 1,
+                          .factor = rope.factor,
+                          .original_max_position_embeddings =
+                              static_cast<double>(rope.original_max_position_embeddings),
+                          .beta_fast = rope.beta_fast,
+                          .beta_slow = rope.beta_slow,
+                          .truncate = rope.truncate,
+                          .attention_factor = rope.attention_factor});
+}
+
+int64_t kv_bytes_per_token(const ModelConfig& c, KvType type) {
+  return c.num_full_attention_layers() * 2 * c.num_key_value_heads * c.head_dim *
+         kv_type_bytes(type);
+}
+
+StatePoolShape state_shape(const ModelConfig& c, int64_t num_slots) {
+  return {.num_layers = c.num_linear_attention_layers(),
+          .delta_floats = c.value_dim() * c.linear_key_head_dim,
+          .conv_floats = (c.linear_conv_kernel_dim - 1) * c.conv_dim(),
+          .num_slots = num_slots};
+}
+
+int64_t packed_bytes(const WeightPlan& plan) {
+  int64_t bytes = plan.dense_bytes;
+  for (const int64_t bank : plan.bank_bytes) bytes += bank;
+  return bytes;
+}
+
+// The longest context: what was asked, or the config's, cut to half of the memory that is left.
+Result<int64_t> plan_context(const ModelConfig& c, const ModelOptions& options, int64_t weights) {
+  const int64_t asked = options.max_model_len;
+  if (asked > c.max_position_embeddings) {
+    return fail(
+        fmt::format("--max-model-len {}: the model's config allows {} (use rope_scaling in "
+                    "config.json to extend it)",
+                    asked, c.max_position_embeddings));
+  }
+  HS_ASSIGN_OR_RETURN(const MemoryInfo memory, read_memory_info());
+  const int64_t left = memory.usable_bytes() - weights;
+  const auto gib = [](int64_t bytes) { return static_cast<double>(bytes) / (1 << 30); };
+  if (left <= 0) {
+    return fail(fmt::format("the weights take {:.2f} GiB in memory and {:.2f} GiB are available",
+                            gib(weights), gib(memory.usable_bytes())),
+                ErrorKind::kResource);
+  }
+  const int64_t token_bytes = std::max<int64_t>(1, kv_bytes_per_token(c, options.kv_type));
+  const int64_t fits = left / 2 / token_bytes / kPageTokens * kPageTokens;
+  if (asked > fits || fits == 0) {
+    return fail(
+        fmt::format("a context of {} tokens takes {:.2f} GiB of KV cache, and {:.2f} GiB are "
+                    "left for it beside the weights; --max-model-len {} fits",
+                    asked, gib(asked * token_bytes), gib(left / 2), fits),
+        ErrorKind::kResource);
+  }
+  return asked > 0 ? asked : std::min(c.max_position_embeddings, fits);
+}
+
+class ModelSequence : public SequenceState {
+ public:
+  explicit ModelSequence(SequenceCache owned) : cache(std::move(owned)) {}
+  SequenceCache cache;
+};
+
+Status check_ids(std::span<const int32_t> ids, int64_t vocab_size) {
+  if (ids.empty()) return fail("no tokens to append");
+  for (const int32_t id : ids) {
+    if (id < 0 || id >= vocab_size) {
+      return fail(fmt::format("token id {} is outside the vocabulary of {}", id, vocab_size));
+    }
+  }
+  return {};
+}
+
+int64_t widest_input(const ModelConfig& c) {
+  return std::max({c.hidden_size, c.value_dim(), c.num_attention_heads * c.head_dim,
+                   c.moe_intermediate_size, c.shared_expert_intermediate_size,
+                   c.intermediate_size});
+}
+
+}  // namespace
+
+// In order of construction: threads, weights, caches, buffers.
+struct LanguageModel::Parts {
+  ModelOptions options;
+  ModelConfig config;
+  std::unique_ptr<cpu::WorkerPool> pool;
+  std::unique_ptr<cpu::Queue> queue;
+  std::unique_ptr<ModelWeights> weights;
+  LoadReport report;
+  RopeTable rope;
+  std::optional<PagePool> pages;
+  std::optional<StatePool> states;
+  std::optional<Workspace> workspace;
+  std::optional<ForwardContext> forward;
+
+  Status create_caches();
+  void reserve_scratch();
+};
+
+Status LanguageModel::Parts::create_caches() {
+  // One sequence may take the whole context; others share what it leaves.
+  const int64_t num_pages = ceil_div(options.max_model_len, kPageTokens) + options.max_num_seqs;
+  HS_ASSIGN_OR_RETURN(PagePool page_pool,
+                      PagePool::create({.num_layers = config.num_full_attention_layers(),
+                                        .num_key_value_heads = config.num_key_value_heads,
+                                        .head_dim = config.head_dim,
+                                        .value_bytes = kv_type_bytes(options.kv_type),
+                                        .page_tokens = kPageTokens,
+                                        .num_pages = num_pages}));
+  HS_ASSIGN_OR_RETURN(StatePool state_pool,
+                      StatePool::create(state_shape(config, options.max_num_seqs)));
+  HS_ASSIGN_OR_RETURN(Workspace buffers, create_workspace(config,
+                                                          {.max_chunk = options.prefill_chunk,
+                                                           .max_context = options.max_model_len,
+                                                           .page_tokens = kPageTokens,
+                                                           .kv_type = options.kv_type},
+                                                          *queue));
+  pages.emplace(std::move(page_pool));
+  states.emplace(std::move(state_pool));
+  workspace.emplace(std::move(buffers));
+  return {};
+}
+
+void LanguageModel::Parts::reserve_scratch() {
+  queue->reserve(options.prefill_chunk, widest_input(config));
+  const int64_t width = std::max({config.moe_intermediate_size, config.intermediate_size,
+                                  config.shared_expert_intermediate_size});
+  queue->scratch.reserve(moe_scratch_bytes(options.prefill_chunk, config.hidden_size, width,
+                                           static_cast<int32_t>(config.num_experts_per_tok + 1),
+                                           config.num_experts + 1, pool->num_threads()));
+}
+
+LanguageModel::LanguageModel(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+LanguageModel::~LanguageModel() = default;
+
+Result<std::unique_ptr<LanguageModel>> LanguageModel::load(const std::string& directory,
+                                                           const ModelOptions& options,
+                                                           const LoadProgressFn& progress) {
+  auto parts = std::make_unique<Parts>();
+  parts->options = options;
+  ModelOptions& chosen = parts->options;
+  parts->pool = std::make_unique<cpu::WorkerPool>(options.cpu_threads, options.pin_threads);
+  chosen.cpu_threads = parts->pool->num_threads();
+  parts->queue = std::make_unique<cpu::Queue>(
+      cpu::Queue{.pool = *parts->pool, .isa = options.isa, .arithmetic = options.arithmetic});
+
+  const LoadOptions load_options{.dense_8bit = options.dense_8bit,
+                                 .num_threads = chosen.cpu_threads};
+  HS_ASSIGN_OR_RETURN(OpenModel open, open_model(directory, load_options));
+  parts->config = open.config;
+  HS_ASSIGN_OR_RETURN(chosen.max_model_len,
+                      plan_context(open.config, chosen, packed_bytes(open.plan)));
+  chosen.prefill_chunk = std::clamp<int64_t>(chosen.prefill_chunk, 1, chosen.max_model_len);
+  HS_ASSIGN_OR_RETURN(parts->weights, load_weights(open.checkpoint, std::move(open.plan),
+                                                   load_options, progress, &parts->report));
+  parts->rope = rope_table(parts->config);
+  HS_RETURN_IF_ERROR(parts->create_caches());
+  parts->reserve_scratch();
+  parts->forward.emplace(ForwardContext{parts->config, *parts->weights, parts->rope, *parts->queue,
+                                        *parts->workspace, *parts->pages, *parts->states});
+  return std::unique_ptr<LanguageModel>(new LanguageModel(std::move(parts)));
+}
+
+const ModelConfig& LanguageModel::config() const {
+  return parts_->config;
+}
+const LoadReport& LanguageModel::load_report() const {
+  return parts_->report;
+}
+const ModelOptions& LanguageModel::options() const {
+  return parts_->options;
+}
+int64_t LanguageModel::vocab_size() const {
+  return parts_->config.vocab_size;
+}
+int64_t LanguageModel::max_tokens() const {
+  return parts_->options.max_model_len;
+}
+int64_t LanguageModel::prefill_chunk() const {
+  return parts_->options.prefill_chunk;
+}
+
+Result<std::unique_ptr<SequenceState>> LanguageModel::new_sequence(int64_t num_tokens_expected) {
+  HS_ASSIGN_OR_RETURN(SequenceCache cache, SequenceCache::create(*parts_->pages, *parts_->states));
+  HS_RETURN_IF_ERROR(cache.reserve(std::clamp<int64_t>(num_tokens_expected, 1, max_tokens())));
+  return std::make_unique<ModelSequence>(std::move(cache));
+}
+
+Status LanguageModel::extend_by(SequenceState& sequence, std::span<const int32_t> ids,
+                                bool all_logits, std::span<float> logits) {
+  SequenceCache& cache = static_cast<ModelSequence&>(sequence).cache;
+  HS_RETURN_IF_ERROR(check_ids(ids, vocab_size()));
+  const int64_t end = cache.num_tokens() + static_cast<int64_t>(ids.size());
+  if (end > max_tokens()) {
+    return fail(fmt::format("{} tokens exceed the context of {}", end, max_tokens()),
+                ErrorKind::kResource);
+  }
+  HS_RETURN_IF_ERROR(cache.reserve(end));
+  float* to = logits.data();
+  while (!ids.empty()) {
+    const size_t count = std::min(ids.size(), static_cast<size_t>(prefill_chunk()));
+    const bool last = count == ids.size();
+    const int64_t num_logits = all_logits ? static_cast<int64_t>(count) : last ? 1 : 0;
+    forward(*parts_->forward, cache, ids.first(count), num_logits, to);
+    to += num_logits * vocab_size();
+    ids = ids.subspan(count);
+  }
+  return {};
+}
+
+Status LanguageModel::extend(SequenceState& sequence, std::span<const int32_t> ids,
+                             std::span<float> last_logits) {
+  HS_CHECK(static_cast<int64_t>(last_logits.size()) == vocab_size(), "{} logits for {}",
+           last_logits.size(), vocab_size());
+  return extend_by(sequence, ids, false, last_logits);
+}
+
+Status LanguageModel::extend_all_logits(SequenceState& sequence, std::span<const int32_t> ids,
+                                        std::span<float> logits) {
+  HS_CHECK(logits.size() == ids.size() * static_cast<size_t>(vocab_size()), "{} logits for {} ids",
+           logits.size(), ids.size());
+  return extend_by(sequence, ids, true, logits);
+}
+
+Result<ModelSummary> inspect_model(const std::string& directory, const ModelOptions& options) {
+  const LoadOptions load_options{.dense_8bit = options.dense_8bit};
+  HS_ASSIGN_OR_RETURN(OpenModel open, open_model(directory, load_options));
+  ModelSummary summary;
+  summary.directory = directory;
+  summary.quantization = quant_method_name(open.quant.method);
+  if (!open.quant.writer.empty() && open.quant.writer != summary.quantization) {
+    summary.quantization += fmt::format(" ({})", open.quant.writer);
+  }
+  for (ComponentSummary& component : open.plan.components) {
+    if (component.num_tensors > 0) summary.components.push_back(std::move(component));
+  }
+  summary.notes = std::move(open.plan.notes);
+  summary.warnings = open.checkpoint.warnings();
+  summary.unknown_tensors = std::move(open.plan.unknown_tensors);
+  summary.num_tensors = static_cast<int64_t>(open.checkpoint.tensors().size());
+  summary.num_mtp_tensors = open.plan.num_mtp_tensors;
+  summary.file_bytes = open.checkpoint.total_bytes();
+  summary.memory_bytes = packed_bytes(open.plan);
+  summary.kv_bytes_per_token = kv_bytes_per_token(open.config, options.kv_type);
+  summary.state_bytes_per_sequence =
+      state_shape(open.config, 1).slot_floats() * int64_t{sizeof(float)};
+  summary.config = std::move(open.config);
+  return summary;
+}
+
+}  // namespace hotset

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// A loaded model as the engine sees it: sequences that token ids are appended to, and logits.
+// It owns the weights, the caches, the workspace and the threads that compute.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "kernels/attention.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/queue.h"
+#include "model/config.h"
+#include "model/weights.h"
+#include "request/token_model.h"
+
+namespace hotset {
+
+struct ModelOptions {
+  int cpu_threads = 0;  // 0: one per processor this process may use
+  bool pin_threads = true;
+  cpu::Isa isa = cpu::Isa::kScalar;  // detect_isa() picks the best
+  cpu::Arithmetic arithmetic = cpu::Arithmetic::kFast;
+  KvType kv_type = KvType::kBF16;
+  int64_t max_model_len = 0;  // 0: what the config says, cut to what memory allows
+  int64_t max_num_seqs = 4;   // sequences that may hold state at once
+  int64_t prefill_chunk = 512;
+  bool dense_8bit = false;
+};
+
+// What a model directory holds, from headers alone.
+struct ModelSummary {
+  ModelConfig config;
+  std::string directory;
+  std::string quantization;  // "gptq (gptqmodel)", "none"
+  std::vector<ComponentSummary> components;
+  std::vector<std::string> notes;
+  std::vector<std::string> warnings;         // of the checkpoint
+  std::vector<std::string> unknown_tensors;  // read by nothing
+  int64_t num_tensors = 0;
+  int64_t num_mtp_tensors = 0;
+  int64_t file_bytes = 0;
+  int64_t memory_bytes = 0;        // packed weights
+  int64_t kv_bytes_per_token = 0;  // at kv_type
+  int64_t state_bytes_per_sequence = 0;
+};
+
+Result<ModelSummary> inspect_model(const std::string& directory, const ModelOptions& options);
+
+class LanguageModel : public TokenModel {
+ public:
+  // `directory`: what resolve_model() found.
+  static Result<std::unique_ptr<LanguageModel>> load(const std::string& directory,
+                                                     const ModelOptions& options,
+                                                     const LoadProgressFn& progress);
+  ~LanguageModel() override;
+
+  [[nodiscard]] const ModelConfig& config() const;
+  [[nodiscard]] const LoadReport& load_report() const;
+  [[nodiscard]] const ModelOptions& options() const;  // zeros resolved
+
+  [[nodiscard]] int64_t vocab_size() const override;
+  [[nodiscard]] int64_t max_tokens() const override;
+  [[nodiscard]] int64_t prefill_chunk() const override;
+  Result<std::unique_ptr<SequenceState>> new_sequence(int64_t num_tokens_expected) override;
+  Status extend(SequenceState& sequence, std::span<const int32_t> ids,
+                std::span<float> last_logits) override;
+
+  // As extend(), with the logits of every one of `ids`: fp32 [ids.size(), vocab_size].
+  Status extend_all_logits(SequenceState& sequence, std::span<const int32_t> ids,
+                           std::span<float> logits);
+
+ private:
+  struct Parts;
+  explicit LanguageModel(std::unique_ptr<Parts> parts);
+  Status extend_by(SequenceState& sequence, std::span<const int32_t> ids, bool all_logits,
+                   std::span<float> logits);
+
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace hotset

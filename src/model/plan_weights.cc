@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+// The first half of loading: names, shapes and places, from headers alone.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <unordered_set>
+
+#include "base/checked_math.h"
+#include "model/weights.h"
+
+namespace hotset {
+namespace {
+
+constexpr int64_t kAlignment = 64;
+
+enum Component : int {
+  kEmbedding,
+  kLinearAttention,
+  kFullAttention,
+  kRouter,
+  kSharedExpert,
+  kExperts,
+  kDenseMlp,
+  kNorms,
+  kLmHead,
+  kNumComponents
+};
+
+constexpr std::array<const char*, kNumComponents> kComponentNames = {
+    "embedding", "linear attention", "full attention", "router", "shared expert",
+    "experts",   "dense mlp",        "norms",          "lm_head"};
+
+// Collects tasks; the first error is kept and ends the walk.
+class Planner {
+ public:
+  Planner(const Checkpoint& checkpoint, const QuantConfig& quant, const ModelConfig& config,
+          const LoadOptions& options)
+      : checkpoint_(checkpoint), quant_(quant), config_(config), options_(options) {
+    plan_.weights = std::make_unique<ModelWeights>();
+    plan_.weights->layers.resize(static_cast<size_t>(config.num_hidden_layers));
+    plan_.bank_bytes.assign(static_cast<size_t>(config.num_hidden_layers), 0);
+    formats_.resize(kNumComponents);
+    plan_.components.resize(kNumComponents);
+  }
+
+  Result<WeightPlan> run();
+
+ private:
+  Status trunk();
+  Status layer(int64_t index);
+  Status linear_attention(const std::string& prefix, LinearAttentionWeights& out);
+  Status full_attention(const std::string& prefix, FullAttentionWeights& out);
+  Status moe(const std::string& prefix, int64_t index, LayerWeights& out);
+  Status experts(const std::string& prefix, int64_t index, LayerWeights& out);
+  Status fused_experts(const std::string& prefix, int64_t index, LayerWeights& out);
+  Status mlp(const std::string& prefix, Component component, int bank, int64_t width,
+             ExpertView& out);
+
+  Status linear(Component component, const std::string& module, int64_t rows, int64_t cols,
+                PackedMatrix& to, int bank = -1);
+  Status add_task(Component component, LinearSource source, PackedMatrix& to, int bank);
+  Status vector(Component component, const std::string& name, std::vector<int64_t> shape,
+                std::vector<float>& to);
+  [[nodiscard]] bool may_be_8bit(Component component, const std::string& module) const;
+  Status check_bias(const LinearSource& source);
+  void mark_used(const LinearSource& source);
+  void finish();
+
+  const Checkpoint& checkpoint_;
+  const QuantConfig& quant_;
+  const ModelConfig& config_;
+  const LoadOptions& options_;
+  WeightPlan plan_;
+  std::vector<std::map<std::string, int64_t>> formats_;  // per component: description → count
+  std::unordered_set<const TensorInfo*> used_;
+};
+
+std::string describe(const LinearSource& source, const PackPlan& plan) {
+  const PackedShape& shape = plan.shape;
+  const char* code = code_kind_name(shape.code);
+  if (source.format == LinearFormat::kPlain) {
+    const char* stored = dtype_name(source.weight->dtype);
+    return shape.code == CodeKind::kInt8 ? fmt::format("{} held at int8", stored) : stored;
+  }
+  return fmt::format("{} {} g{}", linear_format_name(source.format), code, source.group_size);
+}
+
+bool Planner::may_be_8bit(Component component, const std::string& module) const {
+  if (!options_.dense_8bit) return false;
+  if (component == kLmHead || component == kSharedExpert || component == kExperts) return true;
+  if (component != kLinearAttention && component != kFullAttention) return false;
+  return !module.ends_with("in_proj_ba");  // 64 rows that set every decay: not worth a byte
+}
+
+Status Planner::check_bias(const LinearSource& source) {
+  if (source.bias == nullptr) return {};
+  used_.insert(source.bias);
+  HS_ASSIGN_OR_RETURN(const std::vector<float> bias,
+                      checkpoint_.read_floats(source.bias->name, source.bias->shape));
+  const bool zero = std::all_of(bias.begin(), bias.end(), [](float b) { return b == 0.0f; });
+  if (zero) return {};
+  return fail(fmt::format("{}: {} is not zero, and this model has no biases",
+                          checkpoint_.directory().path(), source.bias->name));
+}
+
+void Planner::mark_used(const LinearSource& source) {
+  for (const TensorInfo* tensor :
+       {source.weight, source.scales, source.zeros, source.g_idx, source.codebook,
+        source.nested_scales, source.nested_codebook, source.state}) {
+    if (tensor != nullptr) used_.insert(tensor);
+  }
+}
+
+Status Planner::add_task(Component component, LinearSource source, PackedMatrix& to, int bank) {
+  HS_RETURN_IF_ERROR(check_bias(source));
+  mark_used(source);
+  const PackOptions pack{.keep_16bit_at_8 = may_be_8bit(component, source.module)};
+  HS_ASSIGN_OR_RETURN(PackPlan plan, plan_packed(checkpoint_, source, pack));
+  if (!plan.note.empty()) plan_.notes.push_back(fmt::format("{}: {}", source.module, plan.note));
+
+  int64_t& arena = bank < 0 ? plan_.dense_bytes : plan_.bank_bytes[static_cast<size_t>(bank)];
+  LinearTask task{.source = std::move(source),
+                  .plan = std::move(plan),
+                  .component = component,
+                  .bank = bank,
+                  .offset = arena,
+                  .to = &to};
+  const auto end = checked_add(arena, round_up(task.plan.shape.bytes(), kAlignment));
+  if (!end) return fail(fmt::format("{}: far too large", task.source.module));
+  arena = *end;
+
+  ComponentSummary& summary = plan_.components[component];
+  summary.num_tensors += 1;
+  summary.num_parameters += task.source.rows * task.source.cols;
+  summary.file_bytes += task.source.file_bytes();
+  summary.memory_bytes += task.plan.shape.bytes();
+  plan_.read_bytes += task.source.file_bytes();
+  formats_[component][describe(task.source, task.plan)] += 1;
+  plan_.tasks.push_back(std::move(task));
+  return {};
+}
+
+Status Planner::linear(Component component, const std::string& module, int64_t rows, int64_t cols,
+                       PackedMatrix& to, int bank) {
+  HS_ASSIGN_OR_RETURN(LinearSource source, find_linear(checkpoint_, quant_, module, rows, cols));
+  return add_task(component, std::move(source), to, bank);
+}
+
+Status Planner::vector(Component component, const std::string& name, std::vector<int64_t> shape,
+                       std::vector<float>& to) {
+  HS_ASSIGN_OR_RETURN(const TensorInfo* tensor, checkpoint_.require(name));
+  HS_ASSIGN_OR_RETURN(to, checkpoint_.read_floats(name, shape));
+  used_.insert(tensor);
+  ComponentSummary& summary = plan_.components[component];
+  summary.num_tensors += 1;
+  summary.num_parameters += static_cast<int64_t>(to.size());
+  summary.file_bytes += tensor->bytes;
+  summary.memory_bytes += static_cast<int64_t>(to.size() * sizeof(float));
+  formats_[component][dtype_name(tensor->dtype)] += 1;
+  return {};
+}
+
+Status Planner::linear_attention(const std::string& prefix, LinearAttentionWeights& out) {
+  const int64_t hidden = config_.hidden_size;
+  const int64_t heads = config_.linear_num_value_heads;
+  HS_RETURN_IF_ERROR(linear(kLinearAttention, prefix + "in_proj_qkvz", config_.qkvz_dim(), hidden,
+                            out.in_proj_qkvz));
+  HS_RETURN_IF_ERROR(
+      linear(kLinearAttention, prefix + "in_proj_ba", 2 * heads, hidden, out.in_proj_ba));
+  HS_RETURN_IF_ERROR(
+      linear(kLinearAttention, prefix + "out_proj", hidden, config_.value_dim(), out.out_proj));
+  HS_RETURN_IF_ERROR(vector(kLinearAttention, prefix + "A_log", {heads}, out.a_log));
+  HS_RETURN_IF_ERROR(vector(kLinearAttention, prefix + "dt_bias", {heads}, out.dt_bias));
+  HS_RETURN_IF_ERROR(
+      vector(kLinearAttention, prefix + "norm.weight", {config_.linear_value_head_dim}, out.norm));
+  const int64_t channels = config_.conv_dim();
+  const int64_t kernel = config_.linear_conv_kernel_dim;
+  std::vector<float> conv;
+  HS_RETURN_IF_ERROR(
+      vector(kLinearAttention, prefix + "conv1d.weight", {channels, 1, kernel}, conv));
+  out.conv1d.resize(conv.size());
+  for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t k = 0; k < kernel; ++k) {
+      out.conv1d[static_cast<size_t>(k * channels + c)] = conv[static_cast<size_t>(c * kernel + k)];
+    }
+  }
+  return {};
+}
+
+Status Planner::full_attention(const std::string& prefix, FullAttentionWeights& out) {
+  const int64_t hidden = config_.hidden_size;
+  const int64_t q_dim = config_.num_attention_heads * config_.head_dim;
+  const int64_t kv_dim = config_.num_key_value_heads * config_.head_dim;
+  HS_RETURN_IF_ERROR(linear(kFullAttention, prefix + "q_proj", 2 * q_dim, hidden, out.q_proj));
+  HS_RETURN_IF_ERROR(linear(kFullAttention, prefix + "k_proj", kv_dim, hidden, out.k_proj));
+  HS_RETURN_IF_ERROR(linear(kFullAttention, prefix + "v_proj", kv_dim, hidden, out.v_proj));
+  HS_RETURN_IF_ERROR(linear(kFullAttention, prefix + "o_proj", hidden, q_dim, out.o_proj));
+  HS_RETURN_IF_ERROR(vector(kNorms, prefix + "q_norm.weight", {config_.head_dim}, out.q_norm));
+  return vector(kNorms, prefix + "k_norm.weight", {config_.head_dim}, out.k_norm);
+}
+
+Status Planner::mlp(const std::string& prefix, Component component, int bank, int64_t width,
+                    ExpertView& out) {
+  const int64_t hidden = config_.hidden_size;
+  HS_RETURN_IF_ERROR(linear(component, prefix + "gate_proj", width, hidden, out.gate, bank));
+  HS_RETURN_IF_ERROR(linear(component, prefix + "up_proj", width, hidden, out.up, bank));
+  return linear(component, prefix + "down_proj", hidden, width, out.down, bank);
+}
+
+Status Planner::fused_experts(const std::string& prefix, int64_t index, LayerWeights& out) {
+  const int64_t width = config_.moe_intermediate_size;
+  const int64_t hidden = config_.hidden_size;
+  const int bank = static_cast<int>(index);
+  FusedSlice gate_up{
+      .num_matrices = config_.num_experts, .matrix_rows = 2 * width, .cols = hidden, .rows = width};
+  FusedSlice down{
+      .num_matrices = config_.num_experts, .matrix_rows = hidden, .cols = width, .rows = hidden};
+  for (int64_t e = 0; e < config_.num_experts; ++e) {
+    ExpertView& expert = out.experts[static_cast<size_t>(e)];
+    gate_up.index = down.index = e;
+    const auto add = [&](const char* tensor, const FusedSlice& slice, PackedMatrix& to) -> Status {
+      HS_ASSIGN_OR_RETURN(LinearSource source,
+                          find_fused_linear(checkpoint_, prefix + tensor, slice));
+      return add_task(kExperts, std::move(source), to, bank);
+    };
+    gate_up.row_begin = 0;
+    HS_RETURN_IF_ERROR(add("gate_up_proj", gate_up, expert.gate));
+    gate_up.row_begin = width;
+    HS_RETURN_IF_ERROR(add("gate_up_proj", gate_up, expert.up));
+    HS_RETURN_IF_ERROR(add("down_proj", down, expert.down));
+  }
+  return {};
+}
+
+Status Planner::experts(const std::string& prefix, int64_t index, LayerWeights& out) {
+  if (checkpoint_.find(prefix + "gate_up_proj") != nullptr)
+    return fused_experts(prefix, index, out);
+  for (int64_t e = 0; e < config_.num_experts; ++e) {
+    HS_RETURN_IF_ERROR(mlp(fmt::format("{}{}.", prefix, e), kExperts, static_cast<int>(index),
+                           config_.moe_intermediate_size, out.experts[static_cast<size_t>(e)]));
+  }
+  return {};
+}
+
+Status Planner::moe(const std::string& prefix, int64_t index, LayerWeights& out) {
+  out.is_moe = config_.layer_is_moe[static_cast<size_t>(index)];
+  if (!out.is_moe) {
+    out.experts.resize(1);
+    return mlp(prefix, kDenseMlp, -1, config_.intermediate_size, out.experts[0]);
+  }
+  out.experts.resize(static_cast<size_t>(config_.num_experts) + 1);
+  HS_RETURN_IF_ERROR(
+      linear(kRouter, prefix + "gate", config_.num_experts, config_.hidden_size, out.router));
+  HS_RETURN_IF_ERROR(linear(kRouter, prefix + "shared_expert_gate", 1, config_.hidden_size,
+                            out.shared_expert_gate));
+  HS_RETURN_IF_ERROR(mlp(prefix + "shared_expert.", kSharedExpert, -1,
+                         config_.shared_expert_intermediate_size, out.experts.back()));
+  return experts(prefix + "experts.", index, out);
+}
+
+Status Planner::layer(int64_t index) {
+  LayerWeights& out = plan_.weights->layers[static_cast<size_t>(index)];
+  const std::string prefix = fmt::format("model.layers.{}.", index);
+  out.mixer = config_.layer_types[static_cast<size_t>(index)];
+  HS_RETURN_IF_ERROR(vector(kNorms, prefix + "input_layernorm.weight", {config_.hidden_size},
+                            out.input_layernorm));
+  HS_RETURN_IF_ERROR(vector(kNorms, prefix + "post_attention_layernorm.weight",
+                            {config_.hidden_size}, out.post_attention_layernorm));
+  if (out.mixer == MixerKind::kLinearAttention) {
+    HS_RETURN_IF_ERROR(linear_attention(prefix + "linear_attn.", out.linear_attention));
+  } else {
+    HS_RETURN_IF_ERROR(full_attention(prefix + "self_attn.", out.full_attention));
+  }
+  return moe(prefix + "mlp.", index, out);
+}
+
+Status Planner::trunk() {
+  ModelWeights& out = *plan_.weights;
+  const int64_t hidden = config_.hidden_size;
+  HS_RETURN_IF_ERROR(
+      linear(kEmbedding, "model.embed_tokens", config_.vocab_size, hidden, out.embed_tokens));
+  for (int64_t i = 0; i < config_.num_hidden_layers; ++i) HS_RETURN_IF_ERROR(layer(i));
+  HS_RETURN_IF_ERROR(vector(kNorms, "model.norm.weight", {hidden}, out.norm));
+  // A tied model may still carry lm_head.weight; the tied table is what transformers uses.
+  if (config_.tie_word_embeddings) {
+    if (const TensorInfo* head = checkpoint_.find("lm_head.weight")) used_.insert(head);
+    return {};
+  }
+  return linear(kLmHead, "lm_head", config_.vocab_size, hidden, out.lm_head);
+}
+
+void Planner::finish() {
+  for (const TensorInfo& tensor : checkpoint_.tensors()) {
+    if (used_.count(&tensor) > 0) continue;
+    if (tensor.name.starts_with("mtp.")) {
+      plan_.num_mtp_tensors += 1;
+    } else {
+      plan_.unknown_tensors.push_back(tensor.name);
+    }
+  }
+  for (size_t c = 0; c < plan_.components.size(); ++c) {
+    ComponentSummary& summary = plan_.components[c];
+    summary.name = kComponentNames[c];
+    for (const auto& [format, count] : formats_[c]) {
+      if (!summary.formats.empty()) summary.formats += ", ";
+      summary.formats += fmt::format("{} ×{}", format, count);
+    }
+  }
+}
+
+Result<WeightPlan> Planner::run() {
+  HS_RETURN_IF_ERROR(trunk());
+  finish();
+  return std::move(plan_);
+}
+
+}  // namespace
+
+Result<WeightPlan> plan_weights(const Checkpoint& checkpoint, const QuantConfig& quant,
+                                const ModelConfig& config, const LoadOptions& options) {
+  return Planner(checkpoint, quant, config, options).run();
+}
+
+}  // namespace hotset

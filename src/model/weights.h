@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// The weights of a model as forward() reads them: a struct of views, and the memory behind them.
+//
+// Loading is two steps. plan_weights() finds every linear in the checkpoint, checks its shape
+// against the config and sizes its packed form, reading headers only; `hotset inspect` prints what
+// it found. load_weights() reads and packs everything into two kinds of arenas: one for the dense
+// modules, and one bank a layer for experts, where an expert is one contiguous record (gate, up,
+// down) that a single copy moves.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/pack.h"
+#include "checkpoint/quant_config.h"
+#include "kernels/moe.h"
+#include "memory/huge_buffer.h"
+#include "model/config.h"
+#include "quant/packed_matrix.h"
+
+namespace hotset {
+
+struct LinearAttentionWeights {
+  PackedMatrix in_proj_qkvz;   // [qkvz_dim, hidden_size], grouped by key head as in the checkpoint
+  PackedMatrix in_proj_ba;     // [2·linear_num_value_heads, hidden_size], grouped likewise
+  PackedMatrix out_proj;       // [hidden_size, value_dim]
+  std::vector<float> conv1d;   // [linear_conv_kernel_dim, conv_dim] (transposed at load)
+  std::vector<float> a_log;    // [linear_num_value_heads]
+  std::vector<float> dt_bias;  // [linear_num_value_heads]
+  std::vector<float> norm;     // [linear_value_head_dim], plain weight
+};
+
+struct FullAttentionWeights {
+  PackedMatrix q_proj;  // [num_attention_heads · 2·head_dim, hidden_size], query then gate per head
+  PackedMatrix k_proj;  // [num_key_value_heads · head_dim, hidden_size]
+  PackedMatrix v_proj;
+  PackedMatrix o_proj;        // [hidden_size, num_attention_heads · head_dim]
+  std::vector<float> q_norm;  // [head_dim], zero-centred
+  std::vector<float> k_norm;
+};
+
+struct LayerWeights {
+  MixerKind mixer = MixerKind::kLinearAttention;
+  LinearAttentionWeights linear_attention;
+  FullAttentionWeights full_attention;
+  std::vector<float> input_layernorm;           // [hidden_size], zero-centred
+  std::vector<float> post_attention_layernorm;  // [hidden_size], zero-centred
+
+  // MoE: the routed experts and, last, the shared expert. Dense: one expert that is always chosen.
+  bool is_moe = false;
+  PackedMatrix router;              // [num_experts, hidden_size]
+  PackedMatrix shared_expert_gate;  // [1, hidden_size]
+  std::vector<ExpertView> experts;
+};
+
+struct ModelWeights {
+  PackedMatrix embed_tokens;  // [vocab_size, hidden_size]
+  PackedMatrix lm_head;       // the same view when tie_word_embeddings
+  std::vector<float> norm;    // [hidden_size], zero-centred
+  std::vector<LayerWeights> layers;
+
+  // What the views point into.
+  HugeBuffer dense_memory;
+  std::vector<HugeBuffer> banks;  // [num_hidden_layers]
+  std::vector<PackAux> aux;
+};
+
+struct LoadOptions {
+  bool dense_8bit = false;  // mixers, shared experts and lm_head stored at 16 bits become int8
+  int num_threads = 1;
+};
+
+// One line of `hotset inspect`: what a part of the model is made of.
+struct ComponentSummary {
+  std::string name;            // "experts", "linear attention", …
+  std::string formats;         // "gptq affine4 g128 ×12288, bf16 ×4"
+  int64_t num_tensors = 0;     // linears and vectors
+  int64_t num_parameters = 0;  // weights, not codes or scales
+  int64_t file_bytes = 0;
+  int64_t memory_bytes = 0;
+};
+
+// A linear, where it comes from and where it goes.
+struct LinearTask {
+  LinearSource source;
+  PackPlan plan;
+  int component = 0;   // index into WeightPlan::components
+  int bank = -1;       // layer of the expert bank; −1: dense memory
+  int64_t offset = 0;  // in its arena, 64-byte aligned
+  PackedMatrix* to = nullptr;
+};
+
+struct WeightPlan {
+  std::unique_ptr<ModelWeights> weights;  // vectors are read; views are empty until load_weights
+  std::vector<LinearTask> tasks;
+  std::vector<ComponentSummary> components;
+  std::vector<std::string> notes;            // requantised or widened linears, and why
+  std::vector<std::string> unknown_tensors;  // in the checkpoint, read by nothing
+  int64_t num_mtp_tensors = 0;               // present, not used by this version
+  int64_t dense_bytes = 0;
+  std::vector<int64_t> bank_bytes;
+  int64_t read_bytes = 0;  // what loading will read
+};
+
+// The checkpoint outlives the plan.
+Result<WeightPlan> plan_weights(const Checkpoint& checkpoint, const QuantConfig& quant,
+                                const ModelConfig& config, const LoadOptions& options);
+
+struct LoadProgress {
+  int64_t bytes_done = 0;
+  int64_t bytes_total = 0;
+  double seconds = 0;
+};
+// Called on the loading thread about ten times a second, and once at the end.
+using LoadProgressFn = std::function<void(const LoadProgress&)>;
+
+struct LoadReport {
+  PackLoss loss;  // of dense_8bit
+  double seconds = 0;
+};
+
+// Takes the weights out of the plan.
+Result<std::unique_ptr<ModelWeights>> load_weights(const Checkpoint& checkpoint, WeightPlan plan,
+                                                   const LoadOptions& options,
+                                                   const LoadProgressFn& progress,
+                                                   LoadReport* report);
+
+}  // namespace hotset

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// The buffers of one forward step, sized once for the largest chunk and the longest context.
+// Everything is fp32 [num_tokens, …], row-major; a member's comment gives the row.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "kernels/attention.h"
+#include "memory/huge_buffer.h"
+#include "model/config.h"
+
+namespace hotset {
+
+struct WorkspaceShape {
+  int64_t max_chunk = 0;    // tokens of one forward
+  int64_t max_context = 0;  // positions of one sequence
+  int64_t page_tokens = 0;
+  KvType kv_type = KvType::kBF16;
+};
+
+struct Workspace {
+  float* residual = nullptr;  // hidden_size
+  float* hidden = nullptr;    // hidden_size; the normed residual that a mixer or MLP reads
+  float* update = nullptr;    // hidden_size; what it adds
+
+  // Linear attention
+  float* qkvz = nullptr;       // qkvz_dim
+  float* ba = nullptr;         // 2·linear_num_value_heads
+  float* mixed = nullptr;      // conv_dim
+  float* z = nullptr;          // value_dim
+  float* delta_out = nullptr;  // value_dim
+  float* beta = nullptr;       // linear_num_value_heads
+  float* decay = nullptr;      // linear_num_value_heads; g, the log of the decay
+  float* delta_scratch = nullptr;
+
+  // Full attention
+  float* query_gate = nullptr;  // num_attention_heads · 2·head_dim
+  float* query = nullptr;       // num_attention_heads · head_dim
+  float* gate = nullptr;        // num_attention_heads · head_dim
+  float* key = nullptr;         // num_key_value_heads · head_dim
+  float* value = nullptr;       // num_key_value_heads · head_dim
+  float* cos_sin = nullptr;     // rotary_dim
+  float* attention_scratch = nullptr;
+
+  // MoE
+  float* router_logits = nullptr;   // num_experts
+  float* shared_logit = nullptr;    // 1
+  float* routed_weights = nullptr;  // num_experts_per_tok
+  int32_t* routed_ids = nullptr;    // num_experts_per_tok
+  float* expert_weights = nullptr;  // num_experts_per_tok + 1, the shared expert last
+  int32_t* expert_ids = nullptr;    // num_experts_per_tok + 1
+
+  std::vector<int64_t> positions;    // [max_chunk]
+  std::vector<std::byte*> kv_pages;  // page pointers of one layer
+  WorkspaceShape shape;
+  HugeBuffer memory;
+};
+
+Result<Workspace> create_workspace(const ModelConfig& config, const WorkspaceShape& shape,
+                                   const cpu::Queue& queue);
+
+}  // namespace hotset
