@@ -22,6 +22,8 @@
 
 namespace hotset {
 
+struct ShardIndex;
+
 class Checkpoint {
  public:
   // `dir`: a directory (resolve_model in hub.h finds it). Missing shards are listed all at once.
@@ -50,10 +52,9 @@ class Checkpoint {
 
  private:
   explicit Checkpoint(Directory directory) : directory_(std::move(directory)) {}
-  struct Index;
   [[nodiscard]] Status open_shards(const std::vector<std::string>& names);
-  [[nodiscard]] Status build_directory(const Index* index);
-  void note_ignored_files();
+  [[nodiscard]] Status build_directory(const ShardIndex* index);
+  [[nodiscard]] Status note_ignored_files();
 
   Directory directory_;
   std::vector<File> shards_;
