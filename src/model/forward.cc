@@ -15,6 +15,7 @@
 #include "kernels/moe.h"
 #include "kernels/rms_norm.h"
 #include "kernels/router.h"
+#include "telemetry/stage_clock.h"
 
 namespace hotset {
 namespace {
@@ -29,11 +30,23 @@ struct Step {
   [[nodiscard]] const ModelConfig& config() const { return context.config; }
   [[nodiscard]] Workspace& buffers() const { return context.workspace; }
   [[nodiscard]] cpu::Queue& queue() const { return context.queue; }
+  [[nodiscard]] StageScope stage(Stage which, int64_t bytes = 0) const {
+    return {context.clock, which, bytes};
+  }
 };
 
 void project(const Step& step, const PackedMatrix& weight, const float* x, float* y) {
+  const StageScope stage = step.stage(Stage::kMixerProjections, weight.bytes());
   const std::array outputs = {MatmulOutput{&weight, y, weight.rows}};
   matmul(step.queue(), outputs, x, weight.cols, step.num_tokens);
+}
+
+// Several matrices that read buffers().hidden.
+void project_all(const Step& step, std::span<const MatmulOutput> outputs, Stage stage) {
+  int64_t bytes = 0;
+  for (const MatmulOutput& output : outputs) bytes += output.weight->bytes();
+  const StageScope scope = step.stage(stage, bytes);
+  matmul(step.queue(), outputs, step.buffers().hidden, step.config().hidden_size, step.num_tokens);
 }
 
 RmsNormParams norm_params(const Step& step, int64_t rows_per_token, int64_t cols) {
@@ -42,21 +55,23 @@ RmsNormParams norm_params(const Step& step, int64_t rows_per_token, int64_t cols
           .eps = static_cast<float>(step.config().rms_norm_eps)};
 }
 
-// buffers().hidden → buffers().update
-void linear_attention(const Step& step, const LinearAttentionWeights& w, int64_t state_layer) {
+DeltaNetShape delta_net_shape(const ModelConfig& c) {
+  return {.num_key_heads = c.linear_num_key_heads,
+          .num_value_heads = c.linear_num_value_heads,
+          .key_head_dim = c.linear_key_head_dim,
+          .value_head_dim = c.linear_value_head_dim};
+}
+
+// buffers().qkvz, ba → buffers().delta_out: everything between the projections.
+void delta_net(const Step& step, const LinearAttentionWeights& w, int64_t state_layer) {
   const ModelConfig& c = step.config();
   Workspace& b = step.buffers();
   const int64_t t = step.num_tokens;
-  const DeltaNetShape shape{.num_key_heads = c.linear_num_key_heads,
-                            .num_value_heads = c.linear_num_value_heads,
-                            .key_head_dim = c.linear_key_head_dim,
-                            .value_head_dim = c.linear_value_head_dim};
+  const DeltaNetShape shape = delta_net_shape(c);
   StatePool& states = step.context.states;
   const int32_t slot = step.sequence.state_slot();
+  const StageScope scope = step.stage(Stage::kDeltaNet, states.shape().layer_floats() * 4);
 
-  const std::array projections = {MatmulOutput{&w.in_proj_qkvz, b.qkvz, c.qkvz_dim()},
-                                  MatmulOutput{&w.in_proj_ba, b.ba, 2 * c.linear_num_value_heads}};
-  matmul(step.queue(), projections, b.hidden, c.hidden_size, t);
   split_qkvz(step.queue(), shape, t, b.qkvz, b.mixed, b.z);
   conv1d(step.queue(),
          {.num_tokens = t, .channels = c.conv_dim(), .kernel = c.linear_conv_kernel_dim}, b.mixed,
@@ -67,6 +82,16 @@ void linear_attention(const Step& step, const LinearAttentionWeights& w, int64_t
              states.delta_state(slot, state_layer), b.delta_out, b.delta_scratch);
   gated_rms_norm(step.queue(), norm_params(step, c.linear_num_value_heads, c.linear_value_head_dim),
                  b.delta_out, b.z, w.norm.data(), b.delta_out);
+}
+
+// buffers().hidden → buffers().update
+void linear_attention(const Step& step, const LinearAttentionWeights& w, int64_t state_layer) {
+  const ModelConfig& c = step.config();
+  Workspace& b = step.buffers();
+  const std::array projections = {MatmulOutput{&w.in_proj_qkvz, b.qkvz, c.qkvz_dim()},
+                                  MatmulOutput{&w.in_proj_ba, b.ba, 2 * c.linear_num_value_heads}};
+  project_all(step, projections, Stage::kMixerProjections);
+  delta_net(step, w, state_layer);
   project(step, w.out_proj, b.delta_out, b.update);
 }
 
@@ -82,30 +107,32 @@ KvPages layer_pages(const Step& step, int64_t kv_layer) {
           .head_dim = step.config().head_dim};
 }
 
-// buffers().hidden → buffers().update
-void full_attention(const Step& step, const FullAttentionWeights& w, int64_t kv_layer) {
+void norm_and_rope(const Step& step, int64_t num_heads, const std::vector<float>& norm, float* x) {
+  const ModelConfig& c = step.config();
+  rms_norm(step.queue(), norm_params(step, num_heads, c.head_dim), x, norm.data(), x);
+  rope(step.queue(),
+       {.num_tokens = step.num_tokens,
+        .num_heads = num_heads,
+        .head_dim = c.head_dim,
+        .rotary_dims = c.rotary_dim()},
+       step.buffers().cos_sin, x);
+}
+
+// buffers().query_gate, key, value → buffers().query: everything between the projections.
+void gated_attention(const Step& step, const FullAttentionWeights& w, int64_t kv_layer) {
   const ModelConfig& c = step.config();
   Workspace& b = step.buffers();
   const int64_t t = step.num_tokens;
   const int64_t heads = c.num_attention_heads;
-  const int64_t kv_heads = c.num_key_value_heads;
   const KvPages kv = layer_pages(step, kv_layer);
+  const int64_t position_bytes = kv.page_bytes() / kv.page_tokens;
+  const StageScope scope =
+      step.stage(Stage::kAttention, (step.first_position + t) * position_bytes);
 
-  const std::array projections = {MatmulOutput{&w.q_proj, b.query_gate, 2 * heads * c.head_dim},
-                                  MatmulOutput{&w.k_proj, b.key, kv_heads * c.head_dim},
-                                  MatmulOutput{&w.v_proj, b.value, kv_heads * c.head_dim}};
-  matmul(step.queue(), projections, b.hidden, c.hidden_size, t);
   split_query_gate(step.queue(), {.num_tokens = t, .num_heads = heads, .head_dim = c.head_dim},
                    b.query_gate, b.query, b.gate);
-  rms_norm(step.queue(), norm_params(step, heads, c.head_dim), b.query, w.q_norm.data(), b.query);
-  rms_norm(step.queue(), norm_params(step, kv_heads, c.head_dim), b.key, w.k_norm.data(), b.key);
-
-  RopeParams rope_params{
-      .num_tokens = t, .num_heads = heads, .head_dim = c.head_dim, .rotary_dims = c.rotary_dim()};
-  rope(step.queue(), rope_params, b.cos_sin, b.query);
-  rope_params.num_heads = kv_heads;
-  rope(step.queue(), rope_params, b.cos_sin, b.key);
-
+  norm_and_rope(step, heads, w.q_norm, b.query);
+  norm_and_rope(step, c.num_key_value_heads, w.k_norm, b.key);
   kv_append(step.queue(), kv, step.first_position, t, b.key, b.value);
   const AttentionParams params{.num_heads = heads,
                                .first_position = step.first_position,
@@ -113,6 +140,18 @@ void full_attention(const Step& step, const FullAttentionWeights& w, int64_t kv_
                                .scale = static_cast<float>(1 / std::sqrt(double(c.head_dim)))};
   attention(step.queue(), params, b.query, kv, b.query, b.attention_scratch);
   sigmoid_gate(step.queue(), t * heads * c.head_dim, b.gate, b.query);
+}
+
+// buffers().hidden → buffers().update
+void full_attention(const Step& step, const FullAttentionWeights& w, int64_t kv_layer) {
+  const ModelConfig& c = step.config();
+  Workspace& b = step.buffers();
+  const int64_t kv_dim = c.num_key_value_heads * c.head_dim;
+  const std::array projections = {
+      MatmulOutput{&w.q_proj, b.query_gate, 2 * c.num_attention_heads * c.head_dim},
+      MatmulOutput{&w.k_proj, b.key, kv_dim}, MatmulOutput{&w.v_proj, b.value, kv_dim}};
+  project_all(step, projections, Stage::kMixerProjections);
+  gated_attention(step, w, kv_layer);
   project(step, w.o_proj, b.query, b.update);
 }
 
@@ -129,6 +168,21 @@ void append_shared_expert(const Step& step) {
   }
 }
 
+// What the chosen experts weigh, each counted once.
+int64_t chosen_expert_bytes(const Step& step, const LayerWeights& w, const MoeBatch& batch) {
+  if (step.context.clock == nullptr) return 0;
+  std::vector<bool> seen(w.experts.size());
+  int64_t bytes = 0;
+  for (int64_t i = 0; i < batch.num_tokens * batch.top_k; ++i) {
+    const auto id = static_cast<size_t>(batch.expert_ids[i]);
+    if (seen[id]) continue;
+    seen[id] = true;
+    const ExpertView& expert = w.experts[id];
+    bytes += expert.gate.bytes() + expert.up.bytes() + expert.down.bytes();
+  }
+  return bytes;
+}
+
 // buffers().hidden → buffers().update
 void mixture_of_experts(const Step& step, const LayerWeights& w) {
   const ModelConfig& c = step.config();
@@ -143,7 +197,7 @@ void mixture_of_experts(const Step& step, const LayerWeights& w) {
   if (w.is_moe) {
     const std::array projections = {MatmulOutput{&w.router, b.router_logits, c.num_experts},
                                     MatmulOutput{&w.shared_expert_gate, b.shared_logit, 1}};
-    matmul(step.queue(), projections, b.hidden, c.hidden_size, t);
+    project_all(step, projections, Stage::kRouter);
     route(step.queue(),
           {.num_tokens = t,
            .num_experts = c.num_experts,
@@ -156,17 +210,34 @@ void mixture_of_experts(const Step& step, const LayerWeights& w) {
     std::fill_n(b.expert_ids, t, 0);
     std::fill_n(b.expert_weights, t, 1.0f);
   }
+  const StageScope scope = step.stage(Stage::kExperts, chosen_expert_bytes(step, w, batch));
   moe_experts(step.queue(), w.experts, batch, b.update);
 }
 
-void prepare_positions(const Step& step) {
-  std::vector<int64_t>& positions = step.buffers().positions;
-  const auto count = static_cast<size_t>(step.num_tokens);
-  for (size_t i = 0; i < count; ++i) {
-    positions[i] = step.first_position + static_cast<int64_t>(i);
+void embed_tokens(const Step& step, std::span<const int32_t> ids) {
+  Workspace& b = step.buffers();
+  const StageScope scope = step.stage(Stage::kEmbed);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    b.positions[i] = step.first_position + static_cast<int64_t>(i);
   }
-  rope_angles(step.queue(), step.context.rope, std::span(positions).first(count),
-              step.buffers().cos_sin);
+  rope_angles(step.queue(), step.context.rope, std::span(b.positions).first(ids.size()), b.cos_sin);
+  embed(step.queue(), step.context.weights.embed_tokens, ids, b.residual);
+}
+
+// residual ← residual + update;  hidden ← norm(residual)
+void add_and_norm(const Step& step, const std::vector<float>& weight) {
+  const StageScope scope = step.stage(Stage::kNorms);
+  Workspace& b = step.buffers();
+  add_rms_norm(step.queue(), norm_params(step, 1, step.config().hidden_size), b.update, b.residual,
+               weight.data(), b.hidden);
+}
+
+void head(const Step& step, int64_t num_logits, float* logits) {
+  const PackedMatrix& lm_head = step.context.weights.lm_head;
+  const StageScope scope = step.stage(Stage::kHead, lm_head.bytes());
+  const std::array output = {MatmulOutput{&lm_head, logits, lm_head.rows}};
+  const float* last = step.buffers().hidden + (step.num_tokens - num_logits) * lm_head.cols;
+  matmul(step.queue(), output, last, lm_head.cols, num_logits);
 }
 
 }  // namespace
@@ -175,16 +246,14 @@ void forward(ForwardContext& context, SequenceCache& sequence, std::span<const i
              int64_t num_logits, float* logits) {
   const auto num_tokens = static_cast<int64_t>(ids.size());
   const Step step{context, sequence, num_tokens, sequence.num_tokens()};
-  const ModelConfig& c = context.config;
   const ModelWeights& w = context.weights;
   Workspace& b = context.workspace;
   HS_CHECK(num_tokens >= 1 && num_tokens <= b.shape.max_chunk && num_logits <= num_tokens,
            "{} tokens, {} logits, chunk {}", num_tokens, num_logits, b.shape.max_chunk);
-  const RmsNormParams norm = norm_params(step, 1, c.hidden_size);
 
-  prepare_positions(step);
-  embed(context.queue, w.embed_tokens, ids, b.residual);
-  rms_norm(context.queue, norm, b.residual, w.layers[0].input_layernorm.data(), b.hidden);
+  embed_tokens(step, ids);
+  rms_norm(context.queue, norm_params(step, 1, context.config.hidden_size), b.residual,
+           w.layers[0].input_layernorm.data(), b.hidden);
   int64_t state_layer = 0;
   int64_t kv_layer = 0;
   for (size_t i = 0; i < w.layers.size(); ++i) {
@@ -194,19 +263,12 @@ void forward(ForwardContext& context, SequenceCache& sequence, std::span<const i
     } else {
       full_attention(step, layer.full_attention, kv_layer++);
     }
-    add_rms_norm(context.queue, norm, b.update, b.residual, layer.post_attention_layernorm.data(),
-                 b.hidden);
+    add_and_norm(step, layer.post_attention_layernorm);
     mixture_of_experts(step, layer);
-    const std::vector<float>& next_norm =
-        i + 1 < w.layers.size() ? w.layers[i + 1].input_layernorm : w.norm;
-    add_rms_norm(context.queue, norm, b.update, b.residual, next_norm.data(), b.hidden);
+    add_and_norm(step, i + 1 < w.layers.size() ? w.layers[i + 1].input_layernorm : w.norm);
   }
   sequence.commit(step.first_position + num_tokens);
-
-  if (num_logits == 0) return;
-  const std::array head = {MatmulOutput{&w.lm_head, logits, c.vocab_size}};
-  matmul(context.queue, head, b.hidden + (num_tokens - num_logits) * c.hidden_size, c.hidden_size,
-         num_logits);
+  if (num_logits > 0) head(step, num_logits, logits);
 }
 
 }  // namespace hotset

@@ -19,6 +19,7 @@
 #include "model/config.h"
 #include "model/weights.h"
 #include "model/workspace.h"
+#include "telemetry/stage_clock.h"
 
 namespace hotset {
 
@@ -31,6 +32,7 @@ struct ForwardContext {
   Workspace& workspace;
   PagePool& pages;
   StatePool& states;
+  StageClock* clock = nullptr;  // optional
 };
 
 // Appends `ids` (1 … workspace.shape.max_chunk of them, each < vocab_size) to the sequence and

@@ -268,6 +268,10 @@ Status LanguageModel::extend_all_logits(SequenceState& sequence, std::span<const
   return extend_by(sequence, ids, true, logits);
 }
 
+void LanguageModel::set_clock(StageClock* clock) {
+  parts_->forward->clock = clock;
+}
+
 Result<ModelSummary> inspect_model(const std::string& directory, const ModelOptions& options) {
   const LoadOptions load_options{.dense_8bit = options.dense_8bit};
   HS_ASSIGN_OR_RETURN(OpenModel open, open_model(directory, load_options));

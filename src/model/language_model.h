@@ -14,6 +14,7 @@
 #include "model/config.h"
 #include "model/weights.h"
 #include "request/token_model.h"
+#include "telemetry/stage_clock.h"
 
 namespace hotset {
 
@@ -70,6 +71,9 @@ class LanguageModel : public TokenModel {
   // As extend(), with the logits of every one of `ids`: fp32 [ids.size(), vocab_size].
   Status extend_all_logits(SequenceState& sequence, std::span<const int32_t> ids,
                            std::span<float> logits);
+
+  // Counts time and bytes of every stage from now on; null stops. The clock outlives the use.
+  void set_clock(StageClock* clock);
 
  private:
   struct Parts;
