@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The experts of one layer:
 //   y[t] = Σ_k w[t,k] · down_e( silu(gate_e · x[t]) ∘ (up_e · x[t]) ),  e = expert_ids[t,k]
-// summed in the order of k with fp32 fma, starting from zero. What an expert adds for a token depends
-// on that token and that expert only: not on the batch, the threads or the instruction set.
+// summed in the order of k with fp32 fma, starting from zero. What an expert adds for a token
+// depends on that token and that expert only: not on the batch, the threads or the instruction set.
 //
-// Few tokens: every expert's rows are spread over all threads, one meeting between gate·up and down.
-// Many tokens: they are sorted by expert, and each expert's weights are read once for all of its.
+// Few tokens: every expert's rows are spread over all threads, one meeting between gate·up and
+// down. Many tokens: they are sorted by expert, and each expert's weights are read once for all of
+// its.
 #pragma once
 
 #include <cstdint>
@@ -27,14 +28,14 @@ struct MoeBatch {
   int64_t num_tokens = 0;
   int64_t hidden = 0;
   int32_t top_k = 0;
-  // An id below 0 means "no expert here" (computed elsewhere), its weight is ignored. A shared expert
-  // is one more expert with one more rank, its sigmoid gate the weight.
+  // An id below 0 means "no expert here" (computed elsewhere), its weight is ignored. A shared
+  // expert is one more expert with one more rank, its sigmoid gate the weight.
   const int32_t* expert_ids = nullptr;    // [num_tokens, top_k], below experts.size()
   const float* expert_weights = nullptr;  // [num_tokens, top_k]
 };
 
-// y: [num_tokens, hidden], overwritten. Experts that no token chose may have empty views; the others
-// may differ in width, codes and grouping.
+// y: [num_tokens, hidden], overwritten. Experts that no token chose may have empty views; the
+// others may differ in width, codes and grouping.
 void moe_experts(cpu::Queue& queue, std::span<const ExpertView> experts, const MoeBatch& batch,
                  float* y);
 

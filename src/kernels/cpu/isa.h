@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The instruction sets the matrix kernels are built for. Which of them this machine can run is asked
-// of the processor and the operating system once, at start; a kernel never asks.
+// The instruction sets the matrix kernels are built for. Which of them this machine can run is
+// asked of the processor and the operating system once, at start; a kernel never asks.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,8 @@
 
 namespace hotset::cpu {
 
-// Every kind above kAvx2 also has what the ones below it offer, in the order of detect_isa's choice.
+// Every kind above kAvx2 also has what the ones below it offer, in the order of detect_isa's
+// choice.
 enum class Isa : uint8_t { kScalar, kAvx2, kAvxVnni, kAvx512Vnni, kAmxInt8 };
 inline constexpr int kNumIsas = 5;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What every CPU operation takes as its first argument: whose threads, which instructions, which
-// arithmetic, and where to put intermediate results. A queue belongs to one thread; operations on it
-// run at once and are finished when they return.
+// arithmetic, and where to put intermediate results. A queue belongs to one thread; operations on
+// it run at once and are finished when they return.
 #pragma once
 
 #include <cstddef>

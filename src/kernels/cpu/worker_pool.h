@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// A fixed set of threads that all run the same function, once per run(). Decode calls it hundreds of
-// times a token, so a fork and a join must cost about a microsecond: waiting threads watch a counter
-// in memory for a while (with pauses, then yields) and only then sleep in the kernel. Work is split
-// statically by worker index; there are no queues and no allocation.
+// A fixed set of threads that all run the same function, once per run(). Decode calls it hundreds
+// of times a token, so a fork and a join must cost about a microsecond: waiting threads watch a
+// counter in memory for a while (with pauses, then yields) and only then sleep in the kernel. Work
+// is split statically by worker index; there are no queues and no allocation.
 //
 // Thread safety: run() is called by one thread at a time, which takes part as worker 0. The state
-// shared with the workers is atomic, except job_, which is written before the counter that announces
-// it and read after.
+// shared with the workers is atomic, except job_, which is written before the counter that
+// announces it and read after.
 #pragma once
 
 #include <atomic>
@@ -23,9 +23,10 @@ namespace hotset::cpu {
 
 class WorkerPool {
  public:
-  // num_threads counts the caller; 0 means one per allowed processor. pin binds worker i to the i-th
-  // allowed processor (the caller's own thread is left as it is; see pin_caller). spin_us is how long
-  // an idle thread watches before it sleeps; with more threads than processors it hardly watches.
+  // num_threads counts the caller; 0 means one per allowed processor. pin binds worker i to the
+  // i-th allowed processor (the caller's own thread is left as it is; see pin_caller). spin_us is
+  // how long an idle thread watches before it sleeps; with more threads than processors it hardly
+  // watches.
   explicit WorkerPool(int num_threads, bool pin = true, int spin_us = 200);
   ~WorkerPool();
   WorkerPool(const WorkerPool&) = delete;
@@ -33,8 +34,8 @@ class WorkerPool {
 
   [[nodiscard]] int num_threads() const { return num_threads_; }
 
-  // Calls fn(worker, num_workers) on every worker and returns when all are done. An exception out of
-  // fn ends the process. Not to be nested.
+  // Calls fn(worker, num_workers) on every worker and returns when all are done. An exception out
+  // of fn ends the process. Not to be nested.
   template <typename Fn>
   void run(Fn&& fn) {
     using Plain = std::remove_reference_t<Fn>;
