@@ -271,4 +271,31 @@ void forward(ForwardContext& context, SequenceCache& sequence, std::span<const i
   if (num_logits > 0) head(step, num_logits, logits);
 }
 
+void forward_mtp(ForwardContext& context, SequenceCache& sequence,
+                 std::span<const int32_t> next_ids, int64_t num_logits, float* logits) {
+  const auto num_tokens = static_cast<int64_t>(next_ids.size());
+  const Step step{context, sequence, num_tokens, sequence.num_tokens() - num_tokens};
+  const MtpWeights& w = *context.weights.mtp;
+  const int64_t hidden = context.config.hidden_size;
+  Workspace& b = context.workspace;
+
+  // Row: norm(embedding of the next token), norm(hidden state). positions and cos_sin are still
+  // those of the trunk's call.
+  embed(context.queue, context.weights.embed_tokens, next_ids, b.residual);
+  const RmsNormParams norm = norm_params(step, 1, hidden);
+  rms_norm(context.queue, norm, b.residual, w.pre_fc_norm_embedding.data(), b.residual);
+  rms_norm(context.queue, norm, b.hidden, w.pre_fc_norm_hidden.data(), b.update);
+  for (int64_t t = 0; t < num_tokens; ++t) {
+    std::copy_n(b.residual + t * hidden, hidden, b.mtp_input + t * 2 * hidden);
+    std::copy_n(b.update + t * hidden, hidden, b.mtp_input + t * 2 * hidden + hidden);
+  }
+  project(step, w.fc, b.mtp_input, b.residual);
+  rms_norm(context.queue, norm, b.residual, w.layer.input_layernorm.data(), b.hidden);
+  full_attention(step, w.layer.full_attention, context.config.num_full_attention_layers());
+  add_and_norm(step, w.layer.post_attention_layernorm);
+  mixture_of_experts(step, w.layer);
+  add_and_norm(step, w.norm);
+  if (num_logits > 0) head(step, num_logits, logits);
+}
+
 }  // namespace hotset

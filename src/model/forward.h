@@ -42,4 +42,13 @@ struct ForwardContext {
 void forward(ForwardContext& context, SequenceCache& sequence, std::span<const int32_t> ids,
              int64_t num_logits, float* logits);
 
+// The multi-token-prediction head over the tokens of the forward() that was just made on this
+// sequence, whose final hidden states are still in the workspace: row i reads the hidden state of
+// that call's token i together with next_ids[i], the token that follows it, and predicts the one
+// after. Writes the logits of the last `num_logits` rows. Its K and V live in the last layer of the
+// pages, at the positions of the trunk's tokens. Requires weights.mtp and next_ids.size() == that
+// call's size.
+void forward_mtp(ForwardContext& context, SequenceCache& sequence,
+                 std::span<const int32_t> next_ids, int64_t num_logits, float* logits);
+
 }  // namespace hotset

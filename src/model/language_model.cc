@@ -147,7 +147,8 @@ Status LanguageModel::Parts::create_caches() {
   // One sequence may take the whole context; others share what it leaves.
   const int64_t num_pages = ceil_div(options.max_model_len, kPageTokens) + options.max_num_seqs;
   HS_ASSIGN_OR_RETURN(PagePool page_pool,
-                      PagePool::create({.num_layers = config.num_full_attention_layers(),
+                      PagePool::create({.num_layers = config.num_full_attention_layers() +
+                                                      (weights->mtp != nullptr ? 1 : 0),
                                         .num_key_value_heads = config.num_key_value_heads,
                                         .head_dim = config.head_dim,
                                         .value_bytes = kv_type_bytes(options.kv_type),
@@ -190,8 +191,8 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::load(const std::string& di
   parts->queue = std::make_unique<cpu::Queue>(
       cpu::Queue{.pool = *parts->pool, .isa = options.isa, .arithmetic = options.arithmetic});
 
-  const LoadOptions load_options{.dense_8bit = options.dense_8bit,
-                                 .num_threads = chosen.cpu_threads};
+  const LoadOptions load_options{
+      .dense_8bit = options.dense_8bit, .mtp = options.mtp, .num_threads = chosen.cpu_threads};
   HS_ASSIGN_OR_RETURN(OpenModel open, open_model(directory, load_options));
   parts->config = open.config;
   HS_ASSIGN_OR_RETURN(chosen.max_model_len,
@@ -268,12 +269,48 @@ Status LanguageModel::extend_all_logits(SequenceState& sequence, std::span<const
   return extend_by(sequence, ids, true, logits);
 }
 
+bool LanguageModel::has_mtp() const {
+  return parts_->weights->mtp != nullptr;
+}
+
+Status LanguageModel::draft_all_logits(SequenceState& sequence, std::span<const int32_t> next_ids,
+                                       std::span<float> logits) {
+  SequenceCache& cache = static_cast<ModelSequence&>(sequence).cache;
+  HS_RETURN_IF_ERROR(check_ids(next_ids, vocab_size()));
+  const auto count = static_cast<int64_t>(next_ids.size());
+  HS_CHECK(has_mtp() && count <= prefill_chunk() && count <= cache.num_tokens(), "{} drafts",
+           count);
+  HS_CHECK(static_cast<int64_t>(logits.size()) == count * vocab_size(), "{} logits", logits.size());
+  forward_mtp(*parts_->forward, cache, next_ids, count, logits.data());
+  return {};
+}
+
+Result<std::unique_ptr<SequenceState>> LanguageModel::snapshot(const SequenceState& sequence) {
+  const SequenceCache& cache = static_cast<const ModelSequence&>(sequence).cache;
+  HS_ASSIGN_OR_RETURN(SequenceCache copy, SequenceCache::create(*parts_->pages, *parts_->states));
+  parts_->states->copy(cache.state_slot(), copy.state_slot());
+  copy.commit(cache.num_tokens());
+  return std::make_unique<ModelSequence>(std::move(copy));
+}
+
+Status LanguageModel::restore(SequenceState& sequence, const SequenceState& snapshot) {
+  SequenceCache& cache = static_cast<ModelSequence&>(sequence).cache;
+  const SequenceCache& saved = static_cast<const ModelSequence&>(snapshot).cache;
+  if (saved.num_tokens() > cache.num_tokens()) {
+    return fail(fmt::format("a snapshot at {} tokens of a sequence that has {}", saved.num_tokens(),
+                            cache.num_tokens()));
+  }
+  parts_->states->copy(saved.state_slot(), cache.state_slot());
+  cache.commit(saved.num_tokens());
+  return {};
+}
+
 void LanguageModel::set_clock(StageClock* clock) {
   parts_->forward->clock = clock;
 }
 
 Result<ModelSummary> inspect_model(const std::string& directory, const ModelOptions& options) {
-  const LoadOptions load_options{.dense_8bit = options.dense_8bit};
+  const LoadOptions load_options{.dense_8bit = options.dense_8bit, .mtp = true};
   HS_ASSIGN_OR_RETURN(OpenModel open, open_model(directory, load_options));
   ModelSummary summary;
   summary.directory = directory;
@@ -281,7 +318,9 @@ Result<ModelSummary> inspect_model(const std::string& directory, const ModelOpti
   if (!open.quant.writer.empty() && open.quant.writer != summary.quantization) {
     summary.quantization += fmt::format(" ({})", open.quant.writer);
   }
+  summary.memory_bytes = packed_bytes(open.plan);
   for (ComponentSummary& component : open.plan.components) {
+    if (component.name == "mtp" && !options.mtp) summary.memory_bytes -= component.memory_bytes;
     if (component.num_tensors > 0) summary.components.push_back(std::move(component));
   }
   summary.notes = std::move(open.plan.notes);
@@ -290,7 +329,6 @@ Result<ModelSummary> inspect_model(const std::string& directory, const ModelOpti
   summary.num_tensors = static_cast<int64_t>(open.checkpoint.tensors().size());
   summary.num_mtp_tensors = open.plan.num_mtp_tensors;
   summary.file_bytes = open.checkpoint.total_bytes();
-  summary.memory_bytes = packed_bytes(open.plan);
   summary.kv_bytes_per_token = kv_bytes_per_token(open.config, options.kv_type);
   summary.state_bytes_per_sequence =
       state_shape(open.config, 1).slot_floats() * int64_t{sizeof(float)};

@@ -28,6 +28,7 @@ struct ModelOptions {
   int64_t max_num_seqs = 4;   // sequences that may hold state at once
   int64_t prefill_chunk = 512;
   bool dense_8bit = false;
+  bool mtp = false;  // also load the multi-token-prediction head, where the checkpoint has one
 };
 
 // What a model directory holds, from headers alone.
@@ -71,6 +72,18 @@ class LanguageModel : public TokenModel {
   // As extend(), with the logits of every one of `ids`: fp32 [ids.size(), vocab_size].
   Status extend_all_logits(SequenceState& sequence, std::span<const int32_t> ids,
                            std::span<float> logits);
+
+  // Drafts of the MTP head (model/forward.h, forward_mtp): to be called right after an extend of no
+  // more than prefill_chunk() ids, with the ids that follow each of them. Writes the logits of all
+  // rows, fp32 [next_ids.size(), vocab_size].
+  [[nodiscard]] bool has_mtp() const;
+  Status draft_all_logits(SequenceState& sequence, std::span<const int32_t> next_ids,
+                          std::span<float> logits);
+
+  // A snapshot of a sequence, and the way back to it: the recurrent state is copied, the KV pages
+  // are cut at the snapshot's length. Requires a sequence that has only grown since.
+  Result<std::unique_ptr<SequenceState>> snapshot(const SequenceState& sequence);
+  Status restore(SequenceState& sequence, const SequenceState& snapshot);
 
   // Counts time and bytes of every stage from now on; null stops. The clock outlives the use.
   void set_clock(StageClock* clock);

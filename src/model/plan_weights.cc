@@ -25,12 +25,13 @@ enum Component : int {
   kDenseMlp,
   kNorms,
   kLmHead,
+  kMtp,
   kNumComponents
 };
 
 constexpr std::array<const char*, kNumComponents> kComponentNames = {
-    "embedding", "linear attention", "full attention", "router", "shared expert",
-    "experts",   "dense mlp",        "norms",          "lm_head"};
+    "embedding", "linear attention", "full attention", "router",  "shared expert",
+    "experts",   "dense mlp",        "norms",          "lm_head", "mtp"};
 
 // Collects tasks; the first error is kept and ends the walk.
 class Planner {
@@ -40,7 +41,7 @@ class Planner {
       : checkpoint_(checkpoint), quant_(quant), config_(config), options_(options) {
     plan_.weights = std::make_unique<ModelWeights>();
     plan_.weights->layers.resize(static_cast<size_t>(config.num_hidden_layers));
-    plan_.bank_bytes.assign(static_cast<size_t>(config.num_hidden_layers), 0);
+    plan_.bank_bytes.assign(static_cast<size_t>(config.num_hidden_layers) + 1, 0);
     formats_.resize(kNumComponents);
     plan_.components.resize(kNumComponents);
   }
@@ -49,7 +50,9 @@ class Planner {
 
  private:
   Status trunk();
-  Status layer(int64_t index);
+  Status mtp();
+  // `bank` is the layer's index; out.mixer is set.
+  Status layer(const std::string& prefix, int64_t bank, bool is_moe, LayerWeights& out);
   Status linear_attention(const std::string& prefix, LinearAttentionWeights& out);
   Status full_attention(const std::string& prefix, FullAttentionWeights& out);
   Status moe(const std::string& prefix, int64_t index, LayerWeights& out);
@@ -63,6 +66,9 @@ class Planner {
   Status add_task(Component component, LinearSource source, PackedMatrix& to, int bank);
   Status vector(Component component, const std::string& name, std::vector<int64_t> shape,
                 std::vector<float>& to);
+  [[nodiscard]] Component counted_as(Component component) const {
+    return override_component_ == kNumComponents ? component : override_component_;
+  }
   [[nodiscard]] bool may_be_8bit(Component component, const std::string& module) const;
   Status check_bias(const LinearSource& source);
   void mark_used(const LinearSource& source);
@@ -73,6 +79,7 @@ class Planner {
   const ModelConfig& config_;
   const LoadOptions& options_;
   WeightPlan plan_;
+  Component override_component_ = kNumComponents;        // kNumComponents: none
   std::vector<std::map<std::string, int64_t>> formats_;  // per component: description → count
   std::unordered_set<const TensorInfo*> used_;
 };
@@ -123,7 +130,6 @@ Status Planner::add_task(Component component, LinearSource source, PackedMatrix&
   int64_t& arena = bank < 0 ? plan_.dense_bytes : plan_.bank_bytes[static_cast<size_t>(bank)];
   LinearTask task{.source = std::move(source),
                   .plan = std::move(plan),
-                  .component = component,
                   .bank = bank,
                   .offset = arena,
                   .to = &to};
@@ -131,6 +137,7 @@ Status Planner::add_task(Component component, LinearSource source, PackedMatrix&
   if (!end) return fail(fmt::format("{}: far too large", task.source.module));
   arena = *end;
 
+  component = counted_as(component);
   ComponentSummary& summary = plan_.components[component];
   summary.num_tensors += 1;
   summary.num_parameters += task.source.rows * task.source.cols;
@@ -153,6 +160,7 @@ Status Planner::vector(Component component, const std::string& name, std::vector
   HS_ASSIGN_OR_RETURN(const TensorInfo* tensor, checkpoint_.require(name));
   HS_ASSIGN_OR_RETURN(to, checkpoint_.read_floats(name, shape));
   used_.insert(tensor);
+  component = counted_as(component);
   ComponentSummary& summary = plan_.components[component];
   summary.num_tensors += 1;
   summary.num_parameters += static_cast<int64_t>(to.size());
@@ -245,7 +253,6 @@ Status Planner::experts(const std::string& prefix, int64_t index, LayerWeights& 
 }
 
 Status Planner::moe(const std::string& prefix, int64_t index, LayerWeights& out) {
-  out.is_moe = config_.layer_is_moe[static_cast<size_t>(index)];
   if (!out.is_moe) {
     out.experts.resize(1);
     return mlp(prefix, kDenseMlp, -1, config_.intermediate_size, out.experts[0]);
@@ -260,10 +267,8 @@ Status Planner::moe(const std::string& prefix, int64_t index, LayerWeights& out)
   return experts(prefix + "experts.", index, out);
 }
 
-Status Planner::layer(int64_t index) {
-  LayerWeights& out = plan_.weights->layers[static_cast<size_t>(index)];
-  const std::string prefix = fmt::format("model.layers.{}.", index);
-  out.mixer = config_.layer_types[static_cast<size_t>(index)];
+Status Planner::layer(const std::string& prefix, int64_t bank, bool is_moe, LayerWeights& out) {
+  out.is_moe = is_moe;
   HS_RETURN_IF_ERROR(vector(kNorms, prefix + "input_layernorm.weight", {config_.hidden_size},
                             out.input_layernorm));
   HS_RETURN_IF_ERROR(vector(kNorms, prefix + "post_attention_layernorm.weight",
@@ -273,7 +278,7 @@ Status Planner::layer(int64_t index) {
   } else {
     HS_RETURN_IF_ERROR(full_attention(prefix + "self_attn.", out.full_attention));
   }
-  return moe(prefix + "mlp.", index, out);
+  return moe(prefix + "mlp.", bank, out);
 }
 
 Status Planner::trunk() {
@@ -281,7 +286,12 @@ Status Planner::trunk() {
   const int64_t hidden = config_.hidden_size;
   HS_RETURN_IF_ERROR(
       linear(kEmbedding, "model.embed_tokens", config_.vocab_size, hidden, out.embed_tokens));
-  for (int64_t i = 0; i < config_.num_hidden_layers; ++i) HS_RETURN_IF_ERROR(layer(i));
+  for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
+    const auto index = static_cast<size_t>(i);
+    out.layers[index].mixer = config_.layer_types[index];
+    HS_RETURN_IF_ERROR(layer(fmt::format("model.layers.{}.", i), i, config_.layer_is_moe[index],
+                             out.layers[index]));
+  }
   HS_RETURN_IF_ERROR(vector(kNorms, "model.norm.weight", {hidden}, out.norm));
   // A tied model may still carry lm_head.weight; the tied table is what transformers uses.
   if (config_.tie_word_embeddings) {
@@ -291,14 +301,28 @@ Status Planner::trunk() {
   return linear(kLmHead, "lm_head", config_.vocab_size, hidden, out.lm_head);
 }
 
+// Everything of the head is counted as one component, whatever part of a layer it is.
+Status Planner::mtp() {
+  if (!options_.mtp || checkpoint_.find("mtp.norm.weight") == nullptr) return {};
+  plan_.weights->mtp = std::make_unique<MtpWeights>();
+  MtpWeights& out = *plan_.weights->mtp;
+  const int64_t hidden = config_.hidden_size;
+  const std::vector<int64_t> shape = {hidden};
+  override_component_ = kMtp;
+  HS_RETURN_IF_ERROR(
+      vector(kMtp, "mtp.pre_fc_norm_embedding.weight", shape, out.pre_fc_norm_embedding));
+  HS_RETURN_IF_ERROR(vector(kMtp, "mtp.pre_fc_norm_hidden.weight", shape, out.pre_fc_norm_hidden));
+  HS_RETURN_IF_ERROR(vector(kMtp, "mtp.norm.weight", shape, out.norm));
+  HS_RETURN_IF_ERROR(linear(kMtp, "mtp.fc", hidden, 2 * hidden, out.fc));
+  out.layer.mixer = MixerKind::kFullAttention;
+  return layer("mtp.layers.0.", config_.num_hidden_layers, config_.num_experts > 0, out.layer);
+}
+
 void Planner::finish() {
   for (const TensorInfo& tensor : checkpoint_.tensors()) {
-    if (used_.count(&tensor) > 0) continue;
-    if (tensor.name.starts_with("mtp.")) {
-      plan_.num_mtp_tensors += 1;
-    } else {
-      plan_.unknown_tensors.push_back(tensor.name);
-    }
+    const bool is_mtp = tensor.name.starts_with("mtp.");
+    if (is_mtp) plan_.num_mtp_tensors += 1;
+    if (!is_mtp && used_.count(&tensor) == 0) plan_.unknown_tensors.push_back(tensor.name);
   }
   for (size_t c = 0; c < plan_.components.size(); ++c) {
     ComponentSummary& summary = plan_.components[c];
@@ -312,6 +336,7 @@ void Planner::finish() {
 
 Result<WeightPlan> Planner::run() {
   HS_RETURN_IF_ERROR(trunk());
+  HS_RETURN_IF_ERROR(mtp());
   finish();
   return std::move(plan_);
 }

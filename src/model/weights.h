@@ -58,20 +58,32 @@ struct LayerWeights {
   std::vector<ExpertView> experts;
 };
 
+// The multi-token-prediction head: one decoder layer that reads the trunk's last hidden state
+// together with the next token, and predicts the token after that. It shares embedding and lm_head.
+struct MtpWeights {
+  std::vector<float> pre_fc_norm_embedding;  // [hidden_size], zero-centred
+  std::vector<float> pre_fc_norm_hidden;     // [hidden_size], zero-centred
+  PackedMatrix fc;                           // [hidden_size, 2·hidden_size], embedding half first
+  LayerWeights layer;                        // full attention
+  std::vector<float> norm;                   // [hidden_size], zero-centred
+};
+
 struct ModelWeights {
   PackedMatrix embed_tokens;  // [vocab_size, hidden_size]
   PackedMatrix lm_head;       // the same view when tie_word_embeddings
   std::vector<float> norm;    // [hidden_size], zero-centred
   std::vector<LayerWeights> layers;
+  std::unique_ptr<MtpWeights> mtp;  // when asked for and present
 
   // What the views point into.
   HugeBuffer dense_memory;
-  std::vector<HugeBuffer> banks;  // [num_hidden_layers]
+  std::vector<HugeBuffer> banks;  // [num_hidden_layers + 1], the last one for the MTP layer
   std::vector<PackAux> aux;
 };
 
 struct LoadOptions {
   bool dense_8bit = false;  // mixers, shared experts and lm_head stored at 16 bits become int8
+  bool mtp = false;         // load the multi-token-prediction head
   int num_threads = 1;
 };
 
@@ -101,7 +113,7 @@ struct WeightPlan {
   std::vector<ComponentSummary> components;
   std::vector<std::string> notes;            // requantised or widened linears, and why
   std::vector<std::string> unknown_tensors;  // in the checkpoint, read by nothing
-  int64_t num_mtp_tensors = 0;               // present, not used by this version
+  int64_t num_mtp_tensors = 0;               // present in the checkpoint
   int64_t dense_bytes = 0;
   std::vector<int64_t> bank_bytes;
   int64_t read_bytes = 0;  // what loading will read

@@ -61,6 +61,7 @@ int64_t carve(Workspace& w, const ModelConfig& c, const cpu::Queue& queue, std::
   carver.take(w.residual, t * c.hidden_size);
   carver.take(w.hidden, t * c.hidden_size);
   carver.take(w.update, t * c.hidden_size);
+  carver.take(w.mtp_input, w.shape.mtp ? t * 2 * c.hidden_size : 0);
   carver.take(w.qkvz, t * c.qkvz_dim());
   carver.take(w.ba, t * 2 * c.linear_num_value_heads);
   carver.take(w.mixed, t * c.conv_dim());

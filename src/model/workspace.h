@@ -19,12 +19,15 @@ struct WorkspaceShape {
   int64_t max_context = 0;  // positions of one sequence
   int64_t page_tokens = 0;
   KvType kv_type = KvType::kBF16;
+  bool mtp = false;
 };
 
 struct Workspace {
   float* residual = nullptr;  // hidden_size
   float* hidden = nullptr;    // hidden_size; the normed residual that a mixer or MLP reads
   float* update = nullptr;    // hidden_size; what it adds
+
+  float* mtp_input = nullptr;  // 2·hidden_size; only with the MTP head
 
   // Linear attention
   float* qkvz = nullptr;       // qkvz_dim
