@@ -13,7 +13,9 @@ using testing::expect_close;
 using testing::for_each_isa;
 using testing::Numbers;
 
-double sigmoid_reference(double x) { return 1.0 / (1.0 + std::exp(-x)); }
+double sigmoid_reference(double x) {
+  return 1.0 / (1.0 + std::exp(-x));
+}
 
 TEST(Elementwise, SwigluMatchesDoublePrecision) {
   for (const int64_t n : {1, 5, 8, 16, 17, 512, 40000}) {
@@ -32,7 +34,8 @@ TEST(Elementwise, SwigluMatchesDoublePrecision) {
 }
 
 TEST(Elementwise, SwigluOfExtremesIsFinite) {
-  const std::vector<float> gate = {-1e30f, -200.0f, -88.0f, -87.0f, 0.0f, 87.0f, 88.5f, 1e4f, 3e30f};
+  const std::vector<float> gate = {-1e30f, -200.0f, -88.0f, -87.0f, 0.0f,
+                                   87.0f,  88.5f,   1e4f,   3e30f};
   const std::vector<float> up(gate.size(), 1.0f);
   for_each_isa([&](cpu::Queue& queue, const std::string&) {
     std::vector<float> out(gate.size());

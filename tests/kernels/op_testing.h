@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the tests of the operations share: repeatable numbers, comparison that names the worst element,
-// and a run over every instruction set this machine has.
+// What the tests of the operations share: repeatable numbers, comparison that names the worst
+// element, and a run over every instruction set this machine has.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -47,9 +47,9 @@ inline void expect_close(std::span<const float> actual, std::span<const double> 
     if (std::isnan(error)) error = INFINITY;
     if (error > worst_error) worst_error = error, worst = i;
   }
-  EXPECT_LE(worst_error, tolerance) << what << ": worst element " << worst << " of "
-                                    << actual.size() << ": " << actual[worst] << ", expected "
-                                    << expected[worst];
+  EXPECT_LE(worst_error, tolerance)
+      << what << ": worst element " << worst << " of " << actual.size() << ": " << actual[worst]
+      << ", expected " << expected[worst];
 }
 
 // Σ(actual − expected)² / Σ expected²
@@ -97,8 +97,8 @@ void expect_thread_invariance(const Compute& compute, const std::string& what) {
       if (threads == 1) {
         alone = result;
       } else {
-        expect_same_bits(result, alone, what + ", " + cpu::isa_name(isa) + ", threads " +
-                                            std::to_string(threads));
+        expect_same_bits(result, alone,
+                         what + ", " + cpu::isa_name(isa) + ", threads " + std::to_string(threads));
       }
     }
   }

@@ -83,7 +83,8 @@ TEST(RmsNorm, GatesAfterNormalising) {
   const auto x = numbers.normal(rows * cols, 0.1f), z = numbers.normal(rows * cols, 4.0f);
   const auto weight = numbers.normal(cols, 0.3f, 1.0f);
   auto expected = reference_norm(x, weight, rows, cols, 0.0);
-  for (size_t i = 0; i < expected.size(); ++i) expected[i] *= z[i] / (1.0 + std::exp(-double{z[i]}));
+  for (size_t i = 0; i < expected.size(); ++i)
+    expected[i] *= z[i] / (1.0 + std::exp(-double{z[i]}));
   for_each_isa([&](cpu::Queue& queue, const std::string& isa) {
     std::vector<float> out(x.size());
     gated_rms_norm(queue, {.num_rows = rows, .cols = cols}, x.data(), z.data(), weight.data(),
