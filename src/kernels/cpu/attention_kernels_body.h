@@ -76,9 +76,7 @@ inline void score_rows(int64_t padded_dim, const float* q, const float* keys, fl
         for (int64_t c = 0; c < 4; ++c) acc[r][c] = fma(x, k[c], acc[r][c]);
       }
     }
-    for (int64_t r = 0; r < R; ++r) {
-      for (int64_t c = 0; c < 4; ++c) scores[r * kTile + j + c] = sum(acc[r][c]);
-    }
+    for (int64_t r = 0; r < R; ++r) store_sums(scores + r * kTile + j, acc[r]);
   }
 }
 

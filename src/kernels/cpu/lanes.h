@@ -71,6 +71,15 @@ inline Vec max(Vec a, Vec b) {
 inline float sum(Vec a) {
   return _mm512_reduce_add_ps(a.v);
 }
+// out[0 … 3] = the sums of four vectors.
+inline void store_sums(float* out, const Vec* v) {
+  __m256 h[4];
+  for (int64_t i = 0; i < 4; ++i) {
+    h[i] = _mm256_add_ps(_mm512_castps512_ps256(v[i].v), _mm512_extractf32x8_ps(v[i].v, 1));
+  }
+  const __m256 t = _mm256_hadd_ps(_mm256_hadd_ps(h[0], h[1]), _mm256_hadd_ps(h[2], h[3]));
+  _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(t), _mm256_extractf128_ps(t, 1)));
+}
 inline float largest(Vec a) {
   return _mm512_reduce_max_ps(a.v);
 }
@@ -146,6 +155,11 @@ inline float sum(Vec a) {
   const __m128 four = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
   const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+// out[0 … 3] = the sums of four vectors.
+inline void store_sums(float* out, const Vec* v) {
+  const __m256 t = _mm256_hadd_ps(_mm256_hadd_ps(v[0].v, v[1].v), _mm256_hadd_ps(v[2].v, v[3].v));
+  _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(t), _mm256_extractf128_ps(t, 1)));
 }
 inline float largest(Vec a) {
   const __m128 four = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
@@ -223,6 +237,9 @@ inline float sum(Vec a) {
   float s = 0.0f;
   for (float x : a.v) s += x;
   return s;
+}
+inline void store_sums(float* out, const Vec* v) {
+  for (int64_t i = 0; i < 4; ++i) out[i] = sum(v[i]);
 }
 inline float largest(Vec a) {
   float s = a.v[0];
