@@ -16,16 +16,14 @@ template <int kTokens>
                                                const int8_t* const* q, Ints* dot) {
   __m256i sum[kTokens][2];
   for (int t = 0; t < kTokens; ++t) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
-  for (int64_t s = 0; s < steps; ++s) {
-    const Ints c = load_ints(codes + 64 * s);
-    const __m256i low[2] = {low_nibbles(c.a), low_nibbles(c.b)};
-    const __m256i high[2] = {high_nibbles(c.a), high_nibbles(c.b)};
+  for (int64_t vec = 0; vec < 2 * steps; ++vec) {
+    const Ints c = load_ints(codes + 64 * (vec / 2));
+    const __m256i u[2] = {vec % 2 == 0 ? low_nibbles(c.a) : high_nibbles(c.a),
+                          vec % 2 == 0 ? low_nibbles(c.b) : high_nibbles(c.b)};
     for (int t = 0; t < kTokens; ++t) {
-      const __m256i q0 = broadcast4(q[t] + 8 * s), q1 = broadcast4(q[t] + 8 * s + 4);
-      for (int h = 0; h < 2; ++h) {
-        sum[t][h] = _mm256_add_epi16(sum[t][h], _mm256_maddubs_epi16(low[h], q0));
-        sum[t][h] = _mm256_add_epi16(sum[t][h], _mm256_maddubs_epi16(high[h], q1));
-      }
+      const __m256i x = broadcast4(q[t] + 4 * vec);
+      sum[t][0] = _mm256_add_epi16(sum[t][0], _mm256_maddubs_epi16(u[0], x));
+      sum[t][1] = _mm256_add_epi16(sum[t][1], _mm256_maddubs_epi16(u[1], x));
     }
   }
   const __m256i ones = _mm256_set1_epi16(1);
