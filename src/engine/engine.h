@@ -25,13 +25,13 @@
 namespace hotset {
 
 struct EngineOptions {
-  int64_t num_valid_tokens = 0;     // ids of the tokenizer; the model's further rows are padding
-  std::vector<int32_t> eos_ids;     // end an answer unless the request ignores them
-  size_t max_num_seqs = 4;          // sequences that take turns
-  size_t max_queued = 64;           // requests that may wait for their turn
-  size_t num_kept_sequences = 1;    // ended sequences kept for the next message
-  uint64_t seed = 0;                // of requests that bring none; the n-th gets seed + n
-  std::function<double()> clock_s;  // monotonic seconds; empty: the system's steady clock
+  int64_t num_valid_tokens = 0;       // ids of the tokenizer; the model's further rows are padding
+  std::vector<int32_t> eos_ids = {};  // end an answer unless the request ignores them
+  size_t max_num_seqs = 4;            // sequences that take turns
+  size_t max_queued = 64;             // requests that may wait for their turn
+  size_t num_kept_sequences = 1;      // ended sequences kept for the next message
+  uint64_t seed = 0;                  // of requests that bring none; the n-th gets seed + n
+  std::function<double()> clock_s = {};  // monotonic seconds; empty: the system's steady clock
 };
 
 // Totals since start; a snapshot.

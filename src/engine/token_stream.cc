@@ -8,14 +8,22 @@ namespace hotset {
 std::optional<TokenEvent> TokenStream::try_next() {
   const std::lock_guard lock(mutex_);
   if (events_.empty()) return std::nullopt;
-  TokenEvent event = std::move(events_.front());
-  events_.pop_front();
-  return event;
+  return take_front();
 }
 
 TokenEvent TokenStream::next() {
   std::unique_lock lock(mutex_);
   arrived_.wait(lock, [this] { return !events_.empty(); });
+  return take_front();
+}
+
+std::optional<TokenEvent> TokenStream::next_within(std::chrono::milliseconds patience) {
+  std::unique_lock lock(mutex_);
+  if (!arrived_.wait_for(lock, patience, [this] { return !events_.empty(); })) return std::nullopt;
+  return take_front();
+}
+
+TokenEvent TokenStream::take_front() {
   TokenEvent event = std::move(events_.front());
   events_.pop_front();
   return event;

@@ -9,6 +9,7 @@
 // engine ends the request. All members may be called from any thread.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -29,6 +30,8 @@ class TokenStream {
   [[nodiscard]] std::optional<TokenEvent> try_next();
   // Waits for the next event. REQUIRES: the last event (finish set) has not been taken yet.
   [[nodiscard]] TokenEvent next();
+  // Waits at most `patience`.
+  [[nodiscard]] std::optional<TokenEvent> next_within(std::chrono::milliseconds patience);
   // Asks the engine to stop at its next step; a last event still arrives.
   void cancel();
   // `wakeup` is called on the engine's thread after every push, and once right now when something
@@ -41,6 +44,8 @@ class TokenStream {
   [[nodiscard]] bool is_cancelled() const;
 
  private:
+  TokenEvent take_front();
+
   mutable std::mutex mutex_;
   std::condition_variable arrived_;
   std::deque<TokenEvent> events_;

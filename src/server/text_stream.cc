@@ -37,6 +37,11 @@ TextPiece TextStream::next() {
   }
 }
 
+std::optional<TextPiece> TextStream::next_within(std::chrono::milliseconds patience) {
+  auto event = stream_->next_within(patience);
+  return event ? convert(std::move(*event)) : std::nullopt;
+}
+
 // After a stop string the engine still has a step to go until it sees the cancel; its tokens are
 // dropped and only its last event, which carries the times, is waited for.
 std::optional<TextPiece> TextStream::convert(TokenEvent event) {

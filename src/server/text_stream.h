@@ -3,6 +3,7 @@
 // tokens a piece came from. One object an answer, one thread at a time; destroying it cancels.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -36,6 +37,8 @@ class TextStream {
   [[nodiscard]] std::optional<TextPiece> try_next();
   // Waits. REQUIRES: no piece with `finish` has been returned yet.
   [[nodiscard]] TextPiece next();
+  // Waits at most `patience` for an event; it may bring no piece.
+  [[nodiscard]] std::optional<TextPiece> next_within(std::chrono::milliseconds patience);
   void cancel();
   void set_wakeup(std::function<void()> wakeup);
 
