@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// hotset synth: a checkpoint of true shapes and random weights, for measuring without the download.
+#include "synth_verb.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+
+#include "progress.h"
+#include "report_error.h"
+#include "synth.h"
+#include "verbs.h"
+
+namespace hotset {
+namespace {
+
+struct Written {
+  int64_t bytes = 0;
+  int64_t num_tensors = 0;
+  double seconds = 0.0;
+};
+
+Result<Written> write(const SynthFlags& flags) {
+  SynthOptions options = {.like = flags.like,
+                          .num_layers = flags.layers,
+                          .directory = flags.directory,
+                          .tokenizer = flags.tokenizer,
+                          .seed = flags.seed};
+  HS_ASSIGN_OR_RETURN(options.format, parse_synth_format(flags.format));
+  HS_ASSIGN_OR_RETURN(options.zipf, parse_synth_routing(flags.routing));
+  using Clock = std::chrono::steady_clock;
+  const auto start = Clock::now();
+  Written written;
+  LoadProgressPrinter printer(flags.quiet);
+  HS_RETURN_IF_ERROR(write_synthetic_checkpoint(options, [&](const SynthProgress& progress) {
+    written = {.bytes = progress.bytes_done,
+               .num_tensors = progress.num_tensors,
+               .seconds = std::chrono::duration<double>(Clock::now() - start).count()};
+    printer.update(progress.bytes_done, progress.bytes_total, written.seconds);
+  }));
+  return written;
+}
+
+}  // namespace
+
+void add_synth_flags(CLI::App& verb, SynthFlags& flags) {
+  verb.add_option(
+          "--like", flags.like,
+          fmt::format("the model whose shapes to take: {}", fmt::join(synth_model_names(), ", ")))
+      ->capture_default_str();
+  verb.add_option("--format", flags.format, "gptq, awq, compressed-tensors, nf4, fp8 or bf16")
+      ->capture_default_str();
+  verb.add_option("--layers", flags.layers, "layers to write (default: all of the model's)");
+  verb.add_option("--routing", flags.routing,
+                  "how popular the experts are: uniform, or zipf:S for rank^-S")
+      ->capture_default_str();
+  verb.add_option("--tokenizer", flags.tokenizer, "a directory to copy the tokenizer's files from");
+  verb.add_option("--seed", flags.seed, "the same seed gives the same bytes")
+      ->capture_default_str();
+  verb.add_option("-o,--output", flags.directory, "the directory to write")->required();
+  verb.add_flag("-q,--quiet", flags.quiet, "no progress on standard error");
+}
+
+int run_synth(const SynthFlags& flags) {
+  const auto written = write(flags);
+  if (!written) return report_error(written.error());
+  if (!flags.quiet) {
+    fmt::print("{}: {} tensors, {:.2f} GB in {:.1f} s\n", flags.directory, written->num_tensors,
+               static_cast<double>(written->bytes) / 1e9, written->seconds);
+  }
+  return kExitFine;
+}
+
+}  // namespace hotset

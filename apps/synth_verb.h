@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// hotset synth: the flags of the verb, and the verb.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace CLI {
+class App;
+}
+
+namespace hotset {
+
+struct SynthFlags {
+  std::string like = "Qwen/Qwen3-Next-80B-A3B-Instruct";
+  std::string format = "gptq";
+  std::string routing = "uniform";
+  std::string directory;
+  std::string tokenizer;
+  int64_t layers = 0;
+  uint64_t seed = 1;
+  bool quiet = false;
+};
+
+// Adds the flags to the sub-command `verb`; `flags` is filled when it is parsed.
+void add_synth_flags(CLI::App& verb, SynthFlags& flags);
+
+int run_synth(const SynthFlags& flags);  // the exit code, as verbs.h has it
+
+}  // namespace hotset
