@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tensors of a synthetic checkpoint, in file order. Every linear has a gain: the deviation of
-// its outputs for inputs of deviation 1. With the gains below, a layer adds about 0.07 to the
-// variance of the residual stream.
+// its outputs for inputs of deviation 1. With the gains below, a layer adds about 0.15 to the
+// variance of the residual stream, which ends near 2.9 after 48 layers; logits have deviation 2.
 #include <bit>
 #include <cmath>
 #include <numeric>
@@ -16,7 +16,7 @@ namespace {
 constexpr int64_t kGroup = 128;  // GPTQ, AWQ, compressed-tensors
 constexpr int64_t kNf4Block = 64;
 constexpr int64_t kFp8Block = 128;
-constexpr double kLayerVariance = 0.07;
+constexpr double kLayerVariance = 0.15;
 constexpr double kPopularityDim = 8.0;  // dimension 0 of the residual stream with routing zipf
 
 // bitsandbytes' NF4 codebook, as its checkpoints store it.
