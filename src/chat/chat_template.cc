@@ -149,7 +149,7 @@ ToolCallFormat ChatTemplate::tool_call_format() const {
 
 bool ChatTemplate::opens_reasoning(const Rendered& prompt) {
   if (prompt.segments.empty() || !prompt.segments.back().is_trusted) return false;
-  const Segment& last = prompt.segments.back();
+  const RenderedSegment& last = prompt.segments.back();
   std::string_view tail = std::string_view(prompt.text).substr(last.offset, last.length);
   tail = tail.substr(0, tail.find_last_not_of(" \n") + 1);
   return tail.ends_with("<think>");

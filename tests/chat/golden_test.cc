@@ -44,7 +44,7 @@ void check_conversation(const ChatTemplate& chat, const Json& row, const Json& e
   ASSERT_TRUE(rendered) << rendered.error().message;
   EXPECT_EQ(rendered->text, expected["text"].get<std::string>());
   size_t covered = 0;
-  for (const Segment& segment : rendered->segments) {
+  for (const RenderedSegment& segment : rendered->segments) {
     EXPECT_EQ(segment.offset, covered);
     EXPECT_GT(segment.length, 0u);
     covered += segment.length;

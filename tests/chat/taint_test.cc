@@ -16,7 +16,7 @@ using Json = nlohmann::ordered_json;
 // The rendering with «…» around what is not trusted.
 std::string marked(const Rendered& rendered) {
   std::string out;
-  for (const Segment& segment : rendered.segments) {
+  for (const RenderedSegment& segment : rendered.segments) {
     const std::string piece = rendered.text.substr(segment.offset, segment.length);
     out += segment.is_trusted ? piece : "«" + piece + "»";
   }
@@ -94,7 +94,7 @@ TEST(Taint, SpecialTokensInMessagesAreNeverTrusted) {
     const auto rendered = chat->render(std::move(input));
     ASSERT_TRUE(rendered) << rendered.error().message;
     size_t seen = 0;
-    for (const Segment& segment : rendered->segments) {
+    for (const RenderedSegment& segment : rendered->segments) {
       const std::string piece = rendered->text.substr(segment.offset, segment.length);
       seen += piece.find("EVIL") != std::string::npos ? 1 : 0;
       if (segment.is_trusted) {

@@ -24,7 +24,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto rendered = compiled->render(kContext, limits);
   if (!rendered) return 0;
   size_t covered = 0;
-  for (const hotset::Segment& segment : rendered->segments) {
+  for (const hotset::RenderedSegment& segment : rendered->segments) {
     if (segment.offset != covered || segment.length == 0) std::abort();
     covered += segment.length;
   }

@@ -21,7 +21,7 @@ struct Program;
 
 // A stretch of rendered text with one origin. Text that came from messages, tools or arguments is
 // not trusted: the tokenizer must not read special tokens in it.
-struct Segment {
+struct RenderedSegment {
   size_t offset = 0;  // bytes
   size_t length = 0;
   bool is_trusted = true;
@@ -29,7 +29,7 @@ struct Segment {
 
 struct Rendered {
   std::string text;
-  std::vector<Segment> segments;  // cover the text in order, without gaps
+  std::vector<RenderedSegment> segments;  // cover the text in order, without gaps
 };
 
 class Template {
