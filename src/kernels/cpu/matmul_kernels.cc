@@ -22,7 +22,7 @@ const MatmulKernels& matmul_kernels(Isa isa) {
       table_of(add_integer_panels_avx2, add_float_panels_avx2, add_row_functions_avx2),
       table_of(add_integer_panels_avxvnni, add_float_panels_avx2, add_row_functions_avx2),
       table_of(add_integer_panels_avx512, add_float_panels_avx512, add_row_functions_avx512),
-      table_of(add_integer_panels_avx512, add_float_panels_avx512, add_row_functions_avx512),
+      table_of(add_integer_panels_amx, add_float_panels_avx512, add_row_functions_avx512),
   };
   return kTables[static_cast<int>(isa)];
 }

@@ -86,6 +86,7 @@ void add_integer_panels_scalar(MatmulKernels& kernels);
 void add_integer_panels_avx2(MatmulKernels& kernels);
 void add_integer_panels_avxvnni(MatmulKernels& kernels);
 void add_integer_panels_avx512(MatmulKernels& kernels);
+void add_integer_panels_amx(MatmulKernels& kernels);
 void add_float_panels_scalar(MatmulKernels& kernels);
 void add_float_panels_avx2(MatmulKernels& kernels);
 void add_float_panels_avx512(MatmulKernels& kernels);

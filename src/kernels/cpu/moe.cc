@@ -19,12 +19,14 @@ using cpu::TileFormat;
 constexpr int64_t kMaxTokens = 1024;                 // of one pass; more would gain little reuse
 constexpr int64_t kPartialBytes = int64_t{1} << 20;  // of down's outputs before they are summed
 constexpr int64_t kActRows = 64;                     // tokens of one gate·up piece
+constexpr int64_t kAmxTokens = 16;                   // from which on AMX is used
 constexpr int64_t kPrepareAlone = 8192;  // values the caller prepares without the others
 
 struct Projection {
   const PackedMatrix* weight = nullptr;
   InputKey key;
   Activations input;
+  bool input_per_slot = false;
   TileFormat format;
 };
 
@@ -61,7 +63,7 @@ class MoePass {
                        const TileFormat* previous);
   void plan_token_input(Projection& p, const ActiveExpert& expert);
   void prepare_token_inputs(Range tokens);
-  void prepare_ordered_inputs(Range slots);
+  void prepare_slot_inputs(Range slots);
   void gate_up_share(Range cost);
   void gate_up_tile(const ActiveExpert& expert, int64_t tile);
   void prepare_down_inputs(Range slots);
@@ -88,7 +90,7 @@ class MoePass {
   int64_t num_active_ = 0;
   SharedInput* shared_ = nullptr;  // [num_shared]
   int64_t num_shared_ = 0;
-  bool any_ordered_ = false;  // some expert has its own column order for gate or up
+  bool any_per_slot_ = false;  // some gate or up reads rows made for its expert alone
   bool any_down_prepared_ = false;
   int64_t total_cost_ = 0;
   int64_t max_width_ = 0;
@@ -139,10 +141,14 @@ void MoePass::plan_projection(Projection& p, const PackedMatrix& weight, int64_t
   p.format = tile_format(weight, previous);
 }
 
-// Inputs in the model's order are prepared once per token, others once per slot.
+// Inputs in the model's order are prepared once per token; others once per slot, and so are those
+// that AMX is to read, since its tiles want tokens one behind the other.
 void MoePass::plan_token_input(Projection& p, const ActiveExpert& expert) {
-  if (p.key.order != nullptr) {
-    any_ordered_ = true;
+  const bool for_amx =
+      queue_.isa == cpu::Isa::kAmxInt8 && p.key.integer && expert.num_slots >= kAmxTokens;
+  p.input_per_slot = p.key.order != nullptr || for_amx;
+  if (p.input_per_slot) {
+    any_per_slot_ = true;
     p.input = take_activations(queue_.scratch, p.key, expert.num_slots, batch_.hidden, nullptr, 0);
     return;
   }
@@ -171,7 +177,11 @@ void MoePass::plan_experts() {
     plan_projection(expert.up, view.up, width, batch_.hidden, &expert.gate.format);
     plan_projection(expert.down, view.down, batch_.hidden, width, &expert.up.format);
     plan_token_input(expert.gate, expert);
-    plan_token_input(expert.up, expert);
+    if (expert.up.key == expert.gate.key) {
+      expert.up.input = expert.gate.input;
+    } else {
+      plan_token_input(expert.up, expert);
+    }
     expert.down.input = take_activations(queue_.scratch, expert.down.key, expert.num_slots, width,
                                          act_ + expert.slot_begin * max_width_, max_width_);
     any_down_prepared_ |= !expert.down.key.is_plain();
@@ -204,11 +214,11 @@ void MoePass::for_slots(Range slots, Fn fn) {
   }
 }
 
-void MoePass::prepare_ordered_inputs(Range slots) {
+void MoePass::prepare_slot_inputs(Range slots) {
   for_slots(slots, [&](const ActiveExpert& expert, int64_t row, int64_t slot) {
     const float* x = batch_.x + token_of_[slot] * batch_.hidden;
     for (const Projection* p : {&expert.gate, &expert.up}) {
-      if (p->key.order != nullptr) prepare_row(kernels_, p->key, p->input, row, x, batch_.hidden);
+      if (p->input_per_slot) prepare_row(kernels_, p->key, p->input, row, x, batch_.hidden);
     }
   });
 }
@@ -289,12 +299,12 @@ void MoePass::down_share(Range tiles, int worker) {
 void MoePass::run() {
   sort_by_expert();
   plan_experts();
-  const bool alone = !any_ordered_ && batch_.num_tokens * batch_.hidden <= kPrepareAlone;
+  const bool alone = !any_per_slot_ && batch_.num_tokens * batch_.hidden <= kPrepareAlone;
   if (alone) prepare_token_inputs({0, batch_.num_tokens});
   queue_.pool.run([&](int worker, int num_workers) {
     if (!alone) {
       prepare_token_inputs(cpu::even_share(batch_.num_tokens, worker, num_workers));
-      if (any_ordered_) prepare_ordered_inputs(cpu::even_share(num_slots_, worker, num_workers));
+      if (any_per_slot_) prepare_slot_inputs(cpu::even_share(num_slots_, worker, num_workers));
       queue_.pool.barrier();
     }
     gate_up_share(cpu::even_share(total_cost_, worker, num_workers));
