@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <sstream>
@@ -81,6 +82,15 @@ uint64_t text_hash(std::string_view text) {
   return fnv.value();
 }
 
+// Every tokenizer that has golden files.
+std::vector<Case> cases() {
+  std::vector<Case> all = {{"qwen", HOTSET_QWEN_TOKENIZER, "tools/tokenizer/fetch_qwen_vocab.sh"}};
+  if (std::filesystem::exists("golden/tokenizer/demo.txt")) {
+    all.push_back({"demo", HOTSET_DEMO_TOKENIZER, "git checkout models/demo"});
+  }
+  return all;
+}
+
 class GoldenTest : public ::testing::TestWithParam<Case> {};
 
 TEST_P(GoldenTest, NoStringDiffersFromHuggingFace) {
@@ -115,9 +125,7 @@ TEST_P(GoldenTest, NoStringDiffersFromHuggingFace) {
   EXPECT_EQ(different, 0u) << "of " << golden.count;
 }
 
-INSTANTIATE_TEST_SUITE_P(Files, GoldenTest,
-                         ::testing::Values(Case{"qwen", HOTSET_QWEN_TOKENIZER,
-                                                "tools/tokenizer/fetch_qwen_vocab.sh"}),
+INSTANTIATE_TEST_SUITE_P(Files, GoldenTest, ::testing::ValuesIn(cases()),
                          [](const auto& test) { return test.param.name; });
 
 }  // namespace
