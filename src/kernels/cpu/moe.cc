@@ -65,7 +65,7 @@ class MoePass {
   void prepare_token_inputs(Range tokens);
   void prepare_slot_inputs(Range slots);
   void gate_up_share(Range cost);
-  void gate_up_tile(const ActiveExpert& expert, int64_t tile);
+  void gate_up_tiles(const ActiveExpert& expert, Range tiles);
   void prepare_down_inputs(Range slots);
   void down_share(Range tiles, int worker);
   void sum_experts(Range rows, const float* partial, int64_t ld_partial);
@@ -230,13 +230,15 @@ void MoePass::prepare_down_inputs(Range slots) {
   });
 }
 
-void MoePass::gate_up_tile(const ActiveExpert& expert, int64_t tile) {
-  const Range tiles{tile, tile + 1};
-  const int64_t rows = std::min<int64_t>(kTileRows, expert.gate.weight->rows - tile * kTileRows);
+// All slots against a run of at most kActRows tiles.
+void MoePass::gate_up_tiles(const ActiveExpert& expert, Range tiles) {
+  const int64_t width = (tiles.end - tiles.begin) * kTileRows;
+  const int64_t rows = std::min(width, expert.gate.weight->rows - tiles.begin * kTileRows);
+  const int64_t max_slots = kActRows * kTileRows / width;
   alignas(64) float up[kActRows * kTileRows];
-  for (int64_t first = 0; first < expert.num_slots; first += kActRows) {
-    const int64_t count = std::min(kActRows, expert.num_slots - first);
-    float* gate = act_ + (expert.slot_begin + first) * max_width_ + tile * kTileRows;
+  for (int64_t first = 0; first < expert.num_slots; first += max_slots) {
+    const int64_t count = std::min(max_slots, expert.num_slots - first);
+    float* gate = act_ + (expert.slot_begin + first) * max_width_ + tiles.begin * kTileRows;
     const auto multiply = [&](const Projection& p, float* y, int64_t ldy) {
       Activations input = p.input;
       if (input.rows != nullptr) {
@@ -247,20 +249,25 @@ void MoePass::gate_up_tile(const ActiveExpert& expert, int64_t tile) {
       run_tiles(kernels_, *p.weight, p.format, input, tiles, count, y, ldy);
     };
     multiply(expert.gate, gate, max_width_);
-    multiply(expert.up, up, kTileRows);
+    multiply(expert.up, up, width);
     for (int64_t i = 0; i < count; ++i) {
-      kernels_.silu_mul(rows, gate + i * max_width_, up + i * kTileRows);
+      kernels_.silu_mul(rows, gate + i * max_width_, up + i * width);
     }
   }
 }
 
+// One slot takes its expert's tiles in long runs, as memory likes it; many slots take them singly.
 void MoePass::gate_up_share(Range cost) {
   int64_t before = 0;
   for (int64_t i = 0; i < num_active_; ++i) {
-    const int64_t each = gate_up_cost(active_[i]);
-    const int64_t num_tiles = active_[i].gate.weight->num_tiles();
+    const ActiveExpert& expert = active_[i];
+    const int64_t each = gate_up_cost(expert);
+    const int64_t num_tiles = expert.gate.weight->num_tiles();
     const Range tiles = cpu::tile_share(cost, before, each, num_tiles);
-    for (int64_t tile = tiles.begin; tile < tiles.end; ++tile) gate_up_tile(active_[i], tile);
+    const int64_t run = std::max<int64_t>(1, kActRows / expert.num_slots);
+    for (int64_t tile = tiles.begin; tile < tiles.end; tile += run) {
+      gate_up_tiles(expert, {tile, std::min(tile + run, tiles.end)});
+    }
     before += each * num_tiles;
   }
 }
