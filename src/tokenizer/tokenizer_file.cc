@@ -142,6 +142,9 @@ class Reader {
 
   Status read_added_tokens(Value tokens) {
     return json::each_element(tokens, "added_tokens", [&](size_t index, Value value) -> Status {
+      if (index == TokenizerFile::kMaxAddedTokens) {
+        return fail(fmt::format("added_tokens has more than {} entries", index));
+      }
       const std::string name = fmt::format("added_tokens[{}]", index);
       TokenizerFile::AddedToken token;
       bool has_id = false, has_text = false;

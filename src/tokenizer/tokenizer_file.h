@@ -18,6 +18,7 @@ namespace hotset {
 struct TokenizerFile {
   // Files beyond this are refused; the largest published ones have half of it.
   static constexpr size_t kMaxBytes = size_t{64} << 20;
+  static constexpr size_t kMaxAddedTokens = 100'000;
 
   struct VocabEntry {
     std::string_view spelled;  // in the byte alphabet, or an added token's text

@@ -100,6 +100,11 @@ TEST(TokenizerFile, AddedTokens) {
   expect_refused(
       bent(R"("content":"<|end|>")", fmt::format(R"("content":"{}")", std::string(600, 'x'))),
       "600 bytes");
+  std::string many = "[";
+  for (int i = 0; i <= 100'000; ++i) many += R"({"id":300,"content":"x"},)";
+  SmallTokenizer crowded;
+  crowded.added_tokens = many + "{}]";
+  expect_refused(crowded.json(), "more than 100000");
   SmallTokenizer small;
   small.extra_vocab = R"(,"<|end|>":299)";
   expect_refused(small.json(), "'<|end|>' has id 299 in model.vocab and 300");
