@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command line: flags → option structs.
+#pragma once
+
+#include <CLI/App.hpp>
+#include <memory>
+
+#include "options.h"
+#include "synth_verb.h"
+
+namespace hotset {
+
+struct CommandLine {
+  CompleteOptions complete;
+  ChatOptions chat;
+  InspectOptions inspect;
+  ServeOptions serve;
+  SynthFlags synth;
+};
+
+// The parser writes into `out`, which must outlive it.
+[[nodiscard]] std::unique_ptr<CLI::App> make_parser(CommandLine& out);
+
+}  // namespace hotset

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the command line says, as plain structs. Filled once by flags.cc, passed down from there.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace hotset {
+
+struct ModelFlags {
+  std::string model;     // a directory or ORG/NAME
+  std::string revision;  // of a model in the cache
+  int cpu_threads = 0;   // 0: all
+  std::string isa = "auto";
+  std::string arithmetic = "fast";
+  bool dense_8bit = false;
+  std::string kv_cache_dtype = "auto";
+  int64_t max_model_len = 0;  // 0: what config and memory allow
+  bool quiet = false;
+};
+
+// Absent: the checkpoint's own default.
+struct SamplingFlags {
+  std::optional<double> temperature, top_p, min_p;
+  std::optional<int64_t> top_k;
+  std::optional<double> repetition_penalty, presence_penalty, frequency_penalty;
+  std::optional<int64_t> seed, max_tokens, min_tokens;
+  std::vector<std::string> stop;
+  bool ignore_eos = false;
+};
+
+struct CompleteOptions {
+  ModelFlags model;
+  SamplingFlags sampling;
+  std::optional<std::string> prompt;  // absent: standard input
+  bool chat = false;  // the prompt is a user's message, put through the chat template
+  bool json = false;
+};
+
+struct ChatOptions {
+  ModelFlags model;
+  SamplingFlags sampling;
+  std::string system;
+  bool hide_reasoning = false;
+};
+
+struct InspectOptions {
+  ModelFlags model;
+  bool json = false;
+};
+
+struct ServeOptions {
+  ModelFlags model;
+  std::string host = "127.0.0.1";
+  int port = 8000;
+  std::vector<std::string> served_model_names;
+  std::vector<std::string> api_keys;
+  std::vector<std::string> allowed_hosts;
+  std::optional<int64_t> seed;
+  int64_t max_num_seqs = 4;
+  int64_t max_queued = 64;
+  int64_t drain_seconds = 30;
+};
+
+}  // namespace hotset

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "report_error.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "verbs.h"
+
+namespace hotset {
+
+int report_error(const Error& error) {
+  fmt::print(stderr, "hotset: error: {}\n", error.message);
+  switch (error.kind) {
+    case ErrorKind::kInvalidInput:
+    case ErrorKind::kNotFound:
+    case ErrorKind::kUnsupported:
+      return kExitBadInput;
+    case ErrorKind::kResource:
+    case ErrorKind::kInternal:
+      return kExitFailed;
+  }
+  return kExitFailed;
+}
+
+int report_bad_input(std::string_view message) {
+  return report_error({ErrorKind::kInvalidInput, std::string(message)});
+}
+
+}  // namespace hotset

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// The verbs. Each returns the exit code: 0 fine, 1 something failed at run time, 2 bad input.
+#pragma once
+
+#include "options.h"
+
+namespace hotset {
+
+inline constexpr int kExitFine = 0;
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitBadInput = 2;
+
+int run_complete(const CompleteOptions& options);
+int run_chat(const ChatOptions& options);
+int run_inspect(const InspectOptions& options);
+int run_serve(const ServeOptions& options);
+int run_version();
+
+}  // namespace hotset
