@@ -4,6 +4,7 @@
 #include "synth.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
@@ -33,7 +34,8 @@ std::string read_file(const fs::path& path) {
 class Folder {
  public:
   explicit Folder(const std::string& name)
-      : path_(fs::temp_directory_path() / ("hotset_synth_" + name)) {
+      : path_(fs::temp_directory_path() /
+              ("hotset_synth_" + name + "_" + std::to_string(::getpid()))) {
     fs::remove_all(path_);
   }
   ~Folder() { fs::remove_all(path_); }
