@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 #include <pthread.h>
 
-#include <chrono>
+#include <ctime>
 #include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -33,6 +33,13 @@ long peak_rss_kb() {
     if (line.rfind("VmHWM:", 0) == 0) return std::strtol(line.c_str() + 6, nullptr, 10);
   }
   return 0;
+}
+
+// CPU time, so that a busy machine does not fail the test.
+double cpu_seconds() {
+  timespec now{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
 void reset_peak_rss() {
@@ -168,24 +175,21 @@ std::vector<Bomb> bombs() {
 TEST(Limits, BombsAreRefusedInBoundedTimeMemoryAndStack) {
   for (const Bomb& bomb : bombs()) {
     SCOPED_TRACE(bomb.name);
-    fprintf(stderr, "DBG %s\n", bomb.name);
     const auto compiled = Template::parse(bomb.source);
     ASSERT_TRUE(compiled) << compiled.error().message;
     reset_peak_rss();
     const long before = rss_kb();
-    const auto start = std::chrono::steady_clock::now();
+    const double start = cpu_seconds();
     on_small_stack([&] {
       const auto rendered = compiled->render(Json::object());
       EXPECT_FALSE(rendered) << "rendered " << rendered->text.size() << " bytes";
     });
-    const double seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double seconds = cpu_seconds() - start;
     EXPECT_LE(seconds, kMaxSeconds);
     if (kChecksMemory) {
       EXPECT_LE(peak_rss_kb() - before, kMaxGrowthKb);
     }
     if (seconds > 0.25 * kMaxSeconds) std::printf("%s: %.2f s\n", bomb.name, seconds);
-    std::fflush(stdout);
   }
 }
 

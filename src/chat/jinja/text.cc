@@ -68,6 +68,19 @@ size_t Text::char_of_byte(size_t offset) const {
   return is_ascii() ? offset : count_chars(view().substr(0, offset));
 }
 
+// While the buffer moves, its old and its new memory are both alive, so both must fit the budget.
+void TextBuilder::grow(size_t bytes_needed) {
+  const size_t old_capacity = bytes_.capacity();
+  if (bytes_needed <= old_capacity || budget_->exceeded()) return;
+  const size_t capacity = std::max(bytes_needed, old_capacity + old_capacity / 2);
+  if (!budget_->can_hold(capacity)) {
+    budget_->refuse("too much memory");
+    return;
+  }
+  bytes_.reserve(capacity);
+  charge_.add(bytes_.capacity() - old_capacity);
+}
+
 void TextBuilder::append(std::string_view bytes, bool untrusted) {
   if (bytes.empty()) return;
   if (budget_ != nullptr) {
@@ -75,7 +88,7 @@ void TextBuilder::append(std::string_view bytes, bool untrusted) {
       budget_->refuse("too much output");
     }
     budget_->spend(bytes.size() / 64);
-    charge_.add(bytes.size());
+    grow(bytes_.size() + bytes.size());
     if (budget_->exceeded()) return;
   }
   const size_t begin = bytes_.size();
@@ -110,10 +123,10 @@ void TextBuilder::mark_all_untrusted() {
 }
 
 Text TextBuilder::take() {
+  charge_ = Charge(budget_, 0);  // the text holds its own
   Text out(std::move(bytes_), std::move(spans_), budget_);
-  bytes_.clear();
+  bytes_ = std::string();
   spans_.clear();
-  charge_ = Charge(budget_, 0);
   return out;
 }
 

@@ -70,6 +70,8 @@ class TextBuilder {
   [[nodiscard]] Text take();
 
  private:
+  void grow(size_t bytes_needed);
+
   Budget* budget_;
   size_t max_bytes_;
   std::string bytes_;

@@ -116,7 +116,7 @@ bool is_letter(char32_t c) {
 
 Text strip(const Text& text, const std::optional<Text>& chars, Side side, Budget& budget) {
   const std::string_view bytes = text.view();
-  budget.spend(bytes.size() / 16);
+  budget.spend(bytes.size() / 6);
   const auto drops = [&](size_t at) {
     if (budget.exceeded()) return false;
     if (!chars) return is_space(decode_char(bytes, at));
@@ -227,7 +227,7 @@ Text replace(const Text& text, const Text& from, const Text& to, int64_t max_cou
 Text change_case(const Text& text, Case to, Budget& budget) {
   TextBuilder out(&budget);
   const std::string_view bytes = text.view();
-  budget.spend(bytes.size() / 16);
+  budget.spend(bytes.size() / 6);
   bool after_letter = false;
   for (size_t at = 0; at < bytes.size() && !budget.exceeded();) {
     const size_t length = utf8_length(bytes[at]);

@@ -138,7 +138,7 @@ Result<Value> make_list(std::vector<Value> items, bool is_tuple, Budget* budget)
   auto list = std::make_shared<List>();
   for (const Value& item : items) list->depth = std::max(list->depth, item.depth() + 1);
   if (list->depth > kMaxValueDepth) return fail(too_deep());
-  if (budget != nullptr) budget->spend(1 + items.size() / 8);
+  if (budget != nullptr) budget->spend(1 + items.size() / 4);
   list->charge = Charge(budget, kContainerOverheadBytes + items.capacity() * sizeof(Value));
   list->items = std::move(items);
   list->is_tuple = is_tuple;
