@@ -14,11 +14,9 @@
 #include "base/result.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/quant_config.h"
+#include "quant/formats.h"
 
 namespace hotset {
-
-enum class LinearFormat : uint8_t { kPlain, kGptq, kAwq, kCompressed, kBitsandbytes, kFp8 };
-[[nodiscard]] const char* linear_format_name(LinearFormat format);  // "gptq"
 
 // Views into the checkpoint's directory; valid as long as the checkpoint.
 struct LinearSource {

@@ -18,6 +18,7 @@
 #include "base/result.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/linear_source.h"
+#include "quant/int8.h"
 #include "quant/packed_matrix.h"
 
 namespace hotset {
@@ -33,15 +34,10 @@ struct PackPlan {
   std::string note;  // empty, or why the packed form is not the stored one
 };
 
-// How far the packed values are from the stored ones; zero unless something was requantised.
-struct PackLoss {
-  double max_error = 0;   // |w' - w|, the largest
-  double max_weight = 0;  // |w|, the largest
-  double sum_square_error = 0;
-  double sum_square_weight = 0;
-
-  [[nodiscard]] double relative_max() const;
-  [[nodiscard]] double relative_rms() const;
+// What requantising cost; zero unless something was requantised.
+struct PackLoss : RequantLoss {
+  [[nodiscard]] double relative_max() const;  // largest error over largest weight
+  [[nodiscard]] double relative_rms() const;  // rms error over rms weight
   void add(const PackLoss& other);
 };
 

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+// The straight path copies 64-byte steps; permuted inputs (desc_act) collect each step's columns
+// from the word rows they lie in.
+#include "quant/gptq.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "base/check.h"
+#include "quant/scale_value.h"
+#include "quant/tile_layout.h"
+
+namespace hotset {
+namespace {
+
+struct Step {
+  uint32_t word[kTileRows];
+};
+
+int64_t columns_per_word(const GptqWeights& weights) {
+  return 32 / weights.bits;
+}
+
+uint32_t word_at(const std::byte* base, int64_t index) {
+  return load_as<uint32_t>(base + 4 * index);
+}
+
+uint32_t code_at(const GptqWeights& weights, int64_t rows, int64_t col, int64_t row) {
+  const int64_t per_word = columns_per_word(weights);
+  const uint32_t word = word_at(weights.qweight, (col / per_word) * rows + row);
+  return (word >> (weights.bits * (col % per_word))) & ((1u << weights.bits) - 1);
+}
+
+// Words of `lanes` rows at word row `word_row`, shuffled into step order.
+Step straight_step(const GptqWeights& weights, int64_t rows, int64_t word_row, int64_t row0,
+                   int64_t lanes) {
+  Step step{};
+  std::memcpy(step.word, weights.qweight + 4 * (word_row * rows + row0),
+              static_cast<size_t>(4 * lanes));
+  if (weights.bits == 4) {
+    for (uint32_t& word : step.word) word = step_word(word);
+  }
+  return step;
+}
+
+// The same for columns col … of the packed order, wherever they lie.
+Step gathered_step(const GptqWeights& weights, int64_t rows, std::span<const int32_t> columns,
+                   int64_t row0, int64_t lanes) {
+  Step step{};
+  const int64_t per_word = columns_per_word(weights);
+  const uint32_t mask = (1u << weights.bits) - 1;
+  for (size_t j = 0; j < columns.size(); ++j) {
+    const int64_t col = columns[j];
+    const std::byte* words = weights.qweight + 4 * ((col / per_word) * rows + row0);
+    const auto from = static_cast<uint32_t>(weights.bits * (col % per_word));
+    const auto to = static_cast<uint32_t>(weights.bits) * static_cast<uint32_t>(j);
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      step.word[lane] |= ((word_at(words, lane) >> from) & mask) << to;
+    }
+  }
+  if (weights.bits == 4) {
+    for (uint32_t& word : step.word) word = step_word(word);
+  }
+  return step;
+}
+
+void put_group_header(const PackedShape& shape, const GptqWeights& weights, int64_t group,
+                      int64_t row0, int64_t lanes, std::byte* block) {
+  std::memset(block, 0, static_cast<size_t>(shape.group_header_bytes()));
+  const int64_t size = scale_bytes(shape.scale);
+  std::memcpy(block, weights.scales + (group * shape.rows + row0) * size,
+              static_cast<size_t>(lanes * size));
+  if (!shape.has_zeros) return;
+  for (int64_t lane = 0; lane < lanes; ++lane) {
+    put_zero(shape, block, lane, gptq_zero(weights, shape.rows, group, row0 + lane));
+  }
+}
+
+}  // namespace
+
+void sort_by_group(std::span<const int32_t> g_idx, int64_t num_groups, std::span<int32_t> order) {
+  std::vector<int32_t> next(static_cast<size_t>(num_groups) + 1, 0);
+  for (const int32_t group : g_idx) next[static_cast<size_t>(group) + 1] += 1;
+  for (size_t g = 1; g < next.size(); ++g) next[g] += next[g - 1];
+  for (size_t i = 0; i < g_idx.size(); ++i) {
+    order[static_cast<size_t>(next[static_cast<size_t>(g_idx[i])]++)] = static_cast<int32_t>(i);
+  }
+}
+
+bool uniform_groups(std::span<const int32_t> g_idx, std::span<const int32_t> order, int64_t group,
+                    std::span<int32_t> block_group) {
+  for (size_t j = 0; j < g_idx.size(); ++j) {
+    const int32_t g = g_idx[order.empty() ? j : static_cast<size_t>(order[j])];
+    const size_t block = j / static_cast<size_t>(group);
+    if (j % static_cast<size_t>(group) == 0) block_group[block] = g;
+    if (block_group[block] != g) return false;
+  }
+  return true;
+}
+
+uint32_t zero_word(const GptqWeights& weights, int64_t index) {
+  const uint32_t ones = weights.bits == 4 ? 0x11111111u : 0x01010101u;
+  return word_at(weights.qzeros, index) + ones * static_cast<uint32_t>(weights.zero_offset);
+}
+
+uint32_t gptq_zero(const GptqWeights& weights, int64_t rows, int64_t group, int64_t row) {
+  const int64_t per_word = columns_per_word(weights);
+  const uint32_t word = zero_word(weights, group * (rows / per_word) + row / per_word);
+  return (word >> (weights.bits * (row % per_word))) & ((1u << weights.bits) - 1);
+}
+
+std::optional<int64_t> find_other_zero(const GptqWeights& weights, int64_t rows, uint32_t zero) {
+  const int64_t per_word = columns_per_word(weights);
+  const uint32_t expected = zero * (weights.bits == 4 ? 0x11111111u : 0x01010101u);
+  const int64_t num_words = weights.num_groups * (rows / per_word);
+  for (int64_t w = 0; w < num_words; ++w) {
+    const uint32_t difference = zero_word(weights, w) ^ expected;
+    if (difference != 0) return w * per_word + __builtin_ctz(difference) / weights.bits;
+  }
+  return std::nullopt;
+}
+
+void pack_gptq(const PackedShape& shape, const GptqWeights& weights,
+               std::span<const int32_t> block_group, std::span<const int32_t> order,
+               std::byte* dst) {
+  HS_CHECK(code_bits(shape.code) == weights.bits, "{} bits for {}", weights.bits,
+           code_kind_name(shape.code));
+  const int64_t per_word = columns_per_word(weights);
+  const int64_t word_rows = shape.cols / per_word;
+  const int64_t group_steps = shape.group / per_word;
+  for (int64_t tile = 0; tile < shape.num_tiles(); ++tile) {
+    const int64_t row0 = tile * kTileRows;
+    const int64_t lanes = tile_lanes(shape, tile);
+    for (int64_t g = 0; g < shape.num_groups(); ++g) {
+      std::byte* block = group_block(shape, dst, tile, g);
+      put_group_header(shape, weights, block_group[static_cast<size_t>(g)], row0, lanes, block);
+      std::byte* codes = block + shape.group_header_bytes();
+      for (int64_t s = 0; s < group_steps; ++s, codes += sizeof(Step)) {
+        const int64_t word_row = g * group_steps + s;
+        Step step{};
+        if (word_row < word_rows) {
+          step = order.empty()
+                     ? straight_step(weights, shape.rows, word_row, row0, lanes)
+                     : gathered_step(weights, shape.rows,
+                                     order.subspan(static_cast<size_t>(word_row * per_word),
+                                                   static_cast<size_t>(per_word)),
+                                     row0, lanes);
+        }
+        std::memcpy(codes, &step, sizeof(step));
+      }
+    }
+  }
+}
+
+void dequantize_gptq_row(const GptqWeights& weights, ScaleKind scale, int64_t rows,
+                         std::span<const int32_t> g_idx, int64_t row, std::span<float> out) {
+  for (size_t i = 0; i < out.size(); ++i) {
+    const int64_t group = g_idx[i];
+    const auto code = static_cast<float>(code_at(weights, rows, static_cast<int64_t>(i), row));
+    const auto zero = static_cast<float>(gptq_zero(weights, rows, group, row));
+    out[i] = (code - zero) * scale_value(scale, weights.scales, group * rows + row);
+  }
+}
+
+}  // namespace hotset
