@@ -63,7 +63,10 @@ def load(folder, dtype=torch.float32, device="cpu"):
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    model.config._experts_implementation = "eager"
+    if device == "cpu":  # the loop over experts is slow; the grouped product wants BF16 on a GPU
+        model.set_experts_implementation("grouped_mm")
+    else:
+        model.set_experts_implementation("eager")
     model.load_state_dict({n: v for n, v in tensors.items() if not n.startswith("mtp.")})
     return model.eval().to(device), mtp
 

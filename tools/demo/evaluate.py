@@ -4,6 +4,7 @@
 An answer is right when the text up to <|im_end|> equals the expected one exactly. Also prints the
 perplexity of heldout.txt and how often the MTP head's first draft is what the trunk says next.
 Use: evaluate.py MODEL_DIR HELDOUT_DIR [--dtype float32] [--limit N] [--out FILE]
+[--reference FULL_DIR]
 """
 
 import argparse
@@ -45,18 +46,25 @@ def ask_all(model, tokenizer, items, batch):
     return answers
 
 
-def perplexity(model, tokenizer, text, window=1024):
+def text_measures(model, tokenizer, text, reference=None, window=1024):
+    """Perplexity; with a reference also mean KL(reference || model) and top-1 agreement."""
     ids = tokenizer.encode(text).ids
-    total, count = 0.0, 0
+    total = divergence = same = count = 0
     for at in range(0, len(ids) - 1, window):
         part = torch.tensor([ids[at:at + window]], device=model.device)
         if part.shape[1] < 2:
             continue
         with torch.no_grad():
-            logits = model(input_ids=part).logits.float()
-        each = torch.nn.functional.cross_entropy(logits[0, :-1], part[0, 1:], reduction="sum")
-        total, count = total + each.item(), count + part.shape[1] - 1
-    return math.exp(total / count), len(ids)
+            ours = model(input_ids=part).logits[0, :-1].float().log_softmax(-1)
+            theirs = ours
+            if reference:
+                theirs = reference(input_ids=part).logits[0, :-1].float().log_softmax(-1)
+        total -= ours.gather(1, part[0, 1:, None]).sum().item()
+        divergence += (theirs.exp() * (theirs - ours)).sum().item()
+        same += (ours.argmax(-1) == theirs.argmax(-1)).sum().item()
+        count += part.shape[1] - 1
+    return {"tokens": len(ids), "perplexity": math.exp(total / count),
+            "kl": divergence / count, "top1": same / count}
 
 
 def draft_agreement(model, mtp_tensors, tokenizer, items):
@@ -88,6 +96,7 @@ def main():
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--limit", type=int, default=10**9, help="items per task")
     parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--reference", help="full-precision folder to compare text with")
     parser.add_argument("--out", help="write the results as JSON")
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -112,14 +121,20 @@ def main():
         print(f"{task:12} {right[task]:4} of {number:4}  {100 * right[task] / number:6.1f} %")
     print(f"{'all':12} {right.total():4} of {len(items):4}  {100 * right.total() / len(items):6.1f} %")
     with open(os.path.join(args.heldout_dir, "heldout.txt")) as file:
-        value, tokens = perplexity(model, tokenizer, file.read())
+        text = file.read()
+    reference = checkpoint.load(args.reference, model.dtype, device)[0] if args.reference else None
+    measured = text_measures(model, tokenizer, text, reference)
     agreement = draft_agreement(model, mtp, tokenizer, items[::5])
-    print(f"perplexity of heldout.txt ({tokens} tokens, windows of 1024): {value:.4f}")
+    print(f"heldout.txt: {measured['tokens']} tokens, in windows of 1024 perplexity "
+          f"{measured['perplexity']:.4f}")
+    if reference:
+        print(f"against the reference: mean KL {measured['kl']:.5f} nat, "
+              f"same top token {100 * measured['top1']:.2f} %")
     print(f"first MTP draft equals the trunk's next token: {100 * agreement:.1f} %")
     print(f"{args.dtype} on {device}, {time.time() - started:.0f} s")
     if args.out:
         with open(args.out, "w") as file:
-            json.dump({"right": right, "asked": asked, "perplexity": value,
+            json.dump({"right": right, "asked": asked, "text": measured,
                        "mtp_agreement": agreement}, file, indent=1)
 
 

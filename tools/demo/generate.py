@@ -607,42 +607,41 @@ def render(conversation, messages=None, add_generation_prompt=False):
 
 # --- held-out files ---------------------------------------------------------------------------
 
-HELDOUT_TASKS = [("addition", addition), ("subtraction", subtraction), ("copy", copy),
-                 ("reverse", reverse), ("sort", sort_items), ("pass_key", pass_key),
-                 ("table_fact", table_fact), ("world_fact", world_fact),
-                 ("tool_call", lambda r: tool_call(r, False)),
-                 ("tool_answer", lambda r: tool_call(r, True))]
+# task, maker, number of items; the long ones are fewer to keep the file small
+HELDOUT_TASKS = [("addition", addition, 100), ("subtraction", subtraction, 100),
+                 ("copy", copy, 100), ("reverse", reverse, 100), ("sort", sort_items, 100),
+                 ("pass_key", pass_key, 60), ("table_fact", table_fact, 100),
+                 ("world_fact", world_fact, 60), ("tool_call", lambda r: tool_call(r, False), 40),
+                 ("tool_answer", lambda r: tool_call(r, True), 20)]
+PASS_KEY_SENTENCES = [6, 12, 30, 105]  # prompts of about 80 to 850 tokens
 
 
-def heldout_items(per_task):
+def heldout_items():
     rng = random.Random("held out")
     items = []
-    for task, maker in HELDOUT_TASKS:
+    for task, maker, number in HELDOUT_TASKS:
         seen = set()
-        while len(seen) < per_task:
+        while len(seen) < number:
             if task == "pass_key":
-                number = len(seen)
-                found = pass_key(rng, [12, 30, 50, 80][number % 4])
+                found = pass_key(rng, PASS_KEY_SENTENCES[len(seen) % 4])
             else:
                 found = maker(rng)
-            if (found.key and not is_held_out(found.key)) or found.messages[0]["content"] in seen:
-                if found.key or rng.random() < 0.95:
-                    continue
-            seen.add(found.messages[0]["content"] + str(len(seen)))
             asked = found.messages[:-1]
+            prompt = render(found, asked, add_generation_prompt=True)
+            if (found.key and not is_held_out(found.key)) or prompt in seen:
+                continue
+            seen.add(prompt)
             item = {"task": task, "messages": asked}
             if found.tools:
                 item["tools"] = found.tools
-            item["prompt"] = render(found, asked, add_generation_prompt=True)
-            item["expected"] = found.expected
-            items.append(item)
+            items.append({**item, "prompt": prompt, "expected": found.expected})
     return items
 
 
 def heldout_text(characters):
     rng = random.Random("held-out text")
     parts, total = [], 0
-    makers = [m for _, m in HELDOUT_TASKS] + [story, story, remember_name, count, spell, compare]
+    makers = [maker for _, maker, _ in HELDOUT_TASKS] + [story, story, remember_name, count, spell, compare]
     while total < characters:
         found = rng.choice(makers)(rng)
         if found.key and not is_held_out(found.key):
@@ -655,7 +654,6 @@ def heldout_text(characters):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--heldout", help="folder to write heldout.json and heldout.txt into")
-    parser.add_argument("--per-task", type=int, default=100)
     parser.add_argument("--characters", type=int, default=100000)
     parser.add_argument("--sample", type=int, default=0, help="print that many conversations")
     args = parser.parse_args()
@@ -665,7 +663,7 @@ def main():
     if args.heldout:
         os.makedirs(args.heldout, exist_ok=True)
         with open(os.path.join(args.heldout, "heldout.json"), "w") as file:
-            json.dump(heldout_items(args.per_task), file, ensure_ascii=False, indent=0)
+            json.dump(heldout_items(), file, ensure_ascii=False, indent=0)
             file.write("\n")
         with open(os.path.join(args.heldout, "heldout.txt"), "w") as file:
             file.write(heldout_text(args.characters))
