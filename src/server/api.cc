@@ -118,7 +118,7 @@ std::optional<Reply> Api::check_head(const HttpHead& head) const {
   if (!head.has_one_host) {
     return to_reply({400, "A request must have exactly one Host header.", "", "bad_host", 0});
   }
-  if (!host_is_allowed(options_.access, head.host)) {
+  if (!head.host.empty() && !host_is_allowed(options_.access, head.host)) {
     return to_reply({403,
                      fmt::format("This server does not answer to the host name '{}'; "
                                  "start it with --allowed-host to change that.",

@@ -58,7 +58,8 @@ HttpHead read_head(const http::request<http::string_body>& message) {
   const auto key = message["x-api-key"];
   head.x_api_key = std::string(key.data(), key.size());
   const size_t num_hosts = message.count(http::field::host);
-  head.has_one_host = num_hosts == 1 || (num_hosts == 0 && message.version() == 10);
+  head.has_one_host =
+      (num_hosts == 1 && !head.host.empty()) || (num_hosts == 0 && message.version() == 10);
   return head;
 }
 
@@ -217,7 +218,12 @@ net::awaitable<bool> Connection::send_answer(const Incoming& incoming, Answer& a
     });
   });
   watch_for_departure();
-  const bool sent = co_await pump(incoming, answer);
+  bool sent = false;
+  try {
+    sent = co_await pump(incoming, answer);
+  } catch (const std::bad_alloc&) {
+    close();
+  }
   answer.set_wakeup({});
   answer_ = nullptr;
   co_await stop_watching();
@@ -242,7 +248,11 @@ net::awaitable<bool> Connection::pump(const Incoming& incoming, Answer& answer) 
     }
     if (is_stream && !news.bytes.empty()) pending += framed(std::move(news.bytes));
     if (news.is_done && chunked) pending += kLastChunk;
-    if (!pending.empty() && !co_await write(std::exchange(pending, {}))) co_return false;
+    if (!pending.empty()) {
+      const bool sent = co_await write(std::exchange(pending, {}));
+      if (!sent || news.is_done) co_return sent;
+      continue;  // what came meanwhile has spent its wake-up: look again before sleeping
+    }
     if (news.is_done) co_return true;
     const bool has_news = co_await wait_for_wakeup();
     if (!has_news && is_stream) pending = framed(std::string(kSsePing));

@@ -21,7 +21,7 @@ struct HttpHead {
   std::string content_type;
   std::string authorization;
   std::string x_api_key;
-  bool has_one_host = true;  // false: none (in HTTP/1.1) or several
+  bool has_one_host = true;  // false: none or an empty one (in HTTP/1.1), or several
 };
 
 struct Reply {

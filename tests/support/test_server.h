@@ -19,11 +19,11 @@ namespace hotset::test {
 
 struct TestServerOptions {
   std::string says = "Hello, world";  // may hold added tokens of the toy tokenizer
-  FakeModel::Script script;           // instead of `says`, when set
+  FakeModel::Script script = {};      // instead of `says`, when set
   FakeModelOptions model{.vocab_size = 300, .max_tokens = 2048};
-  EngineOptions engine;
+  EngineOptions engine = {};
   HttpServerOptions http{.port = 0};
-  ApiOptions api;
+  ApiOptions api = {};
   bool is_loaded = true;
 };
 

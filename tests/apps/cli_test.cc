@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command line without a model: help, versions, and errors that say what to do next.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "apps/run_program.h"
+
+namespace hotset {
+namespace {
+
+using test::ProgramResult;
+using test::run_program;
+
+bool has(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+void expect_bad_input(const ProgramResult& result) {
+  EXPECT_EQ(result.exit_code, 2) << result.err;
+  EXPECT_EQ(result.err.rfind("hotset: error: ", 0), 0u) << result.err;
+  EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1)
+      << "one line: " << result.err;
+  EXPECT_TRUE(result.out.empty()) << result.out;
+}
+
+TEST(Cli, HelpIsWorthReading) {
+  const ProgramResult all = run_program({"--help"});
+  EXPECT_EQ(all.exit_code, 0);
+  for (const char* verb : {"chat", "complete", "serve", "inspect", "version"}) {
+    EXPECT_TRUE(has(all.out, verb)) << verb;
+    const ProgramResult one = run_program({verb, "--help"});
+    EXPECT_EQ(one.exit_code, 0);
+    EXPECT_TRUE(one.err.empty());
+    if (std::string(verb) != "version") {
+      EXPECT_TRUE(has(one.out, "Example")) << verb;
+      EXPECT_TRUE(has(one.out, "MODEL")) << verb;
+    }
+  }
+  EXPECT_TRUE(has(run_program({"serve", "--help"}).out, "127.0.0.1"));
+  EXPECT_TRUE(has(run_program({"complete", "--help"}).out, "--top-k"));
+}
+
+TEST(Cli, VersionNamesTheInstructionSets) {
+  const ProgramResult verb = run_program({"version"});
+  EXPECT_EQ(verb.exit_code, 0);
+  EXPECT_EQ(verb.out.rfind("hotset 0.", 0), 0u);
+  EXPECT_TRUE(has(verb.out, "scalar"));
+  EXPECT_EQ(run_program({"--version"}).out.rfind("hotset 0.", 0), 0u);
+}
+
+TEST(Cli, BadFlagsAreNamed) {
+  expect_bad_input(run_program({}));
+  expect_bad_input(run_program({"frobnicate"}));
+  expect_bad_input(run_program({"chat"}));
+  expect_bad_input(run_program({"chat", "m", "--frobnicate"}));
+  expect_bad_input(run_program({"serve", "m", "--port", "70000"}));
+  expect_bad_input(run_program({"serve", "m", "--port", "many"}));
+  expect_bad_input(run_program({"complete", "m", "-p", "x", "--temperature", "hot"}));
+  expect_bad_input(run_program({"complete", "m", "-p", "x", "--arithmetic", "roman"}));
+  expect_bad_input(run_program({"complete", "m", "-p", "x", "-c", "0"}));
+  expect_bad_input(run_program({"complete", "m", "-p", "x", "-c", "12q"}));
+  expect_bad_input(run_program({"inspect", "m", "--kv-cache-dtype", "int1"}));
+  EXPECT_TRUE(has(run_program({"chat", "m", "--frobnicate"}).err, "--frobnicate"));
+  EXPECT_TRUE(has(run_program({"chat", "m", "--frobnicate"}).err, "hotset chat --help"));
+}
+
+TEST(Cli, AMissingModelIsExplained) {
+  for (const char* verb : {"chat", "complete", "inspect"}) {
+    std::vector<std::string> args{verb, "/no/such/model"};
+    if (std::string(verb) == "complete") args.insert(args.end(), {"-p", "x"});
+    const ProgramResult result = run_program(args);
+    expect_bad_input(result);
+    EXPECT_TRUE(has(result.err, "/no/such/model")) << result.err;
+  }
+  const ProgramResult hub =
+      run_program({"chat", "some-org/some-model"}, "", {"HF_HOME=/no/such/home"});
+  expect_bad_input(hub);
+  EXPECT_TRUE(has(hub.err, "some-org/some-model")) << hub.err;
+  EXPECT_TRUE(has(hub.err, "download")) << hub.err;
+}
+
+TEST(Cli, AnEmptyPromptIsRefusedBeforeLoading) {
+  expect_bad_input(run_program({"complete", "/no/such/model"}, ""));
+}
+
+TEST(Cli, TheNetworkNeedsAKey) {
+  const ProgramResult result = run_program({"serve", "/no/such/model", "--host", "0.0.0.0"});
+  expect_bad_input(result);
+  EXPECT_TRUE(has(result.err, "--api-key")) << result.err;
+}
+
+}  // namespace
+}  // namespace hotset

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// The whole way, with the small model of this repository: files in, text out.
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <thread>
+
+#include "apps/run_program.h"
+#include "server/strict_json.h"
+#include "support/http_client.h"
+
+namespace hotset {
+namespace {
+
+using test::BackgroundProgram;
+using test::http_get;
+using test::http_post;
+using test::HttpAnswer;
+using test::ProgramResult;
+using test::run_program;
+
+const std::string kDemo = std::string(HOTSET_SOURCE_DIR) + "/models/demo";
+
+Json json_of(const std::string& text) {
+  auto json = parse_strict_json(text);
+  EXPECT_TRUE(json.has_value()) << text;
+  return json ? std::move(json).value() : Json();
+}
+
+TEST(DemoModel, CompletesTheSameTextForTheSameSeed) {
+  const auto complete = [](const std::string& seed) {
+    return run_program({"complete", kDemo, "-p", "The", "-n", "24", "--temperature", "0.9",
+                        "--seed", seed, "--quiet"});
+  };
+  const ProgramResult first = complete("7");
+  ASSERT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_GT(first.out.size(), 8u);
+  EXPECT_TRUE(first.err.empty()) << first.err;
+  EXPECT_EQ(complete("7").out, first.out);
+}
+
+TEST(DemoModel, PrintsJson) {
+  const ProgramResult result =
+      run_program({"complete", kDemo, "--json", "-n", "5", "--temperature", "0"}, "The");
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json json = json_of(result.out);
+  EXPECT_LE(json["usage"]["completion_tokens"].get<int>(), 5);
+  EXPECT_TRUE(json.contains("text"));
+  EXPECT_NE(result.err.find("loading 100 %"), std::string::npos) << result.err;
+}
+
+TEST(DemoModel, RefusesBadSampling) {
+  const ProgramResult result =
+      run_program({"complete", kDemo, "-p", "x", "--temperature", "9", "--quiet"});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_NE(result.err.find("temperature"), std::string::npos);
+}
+
+TEST(DemoModel, ChatsThroughPipes) {
+  const ProgramResult result = run_program(
+      {"chat", kDemo, "--quiet", "--temperature", "0", "-n", "32"},
+      "Hello\nAnd again\n/stats\n/reset\n/system Be brief.\nHello\n/nonsense\n/quit\nnot read\n");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_NE(result.out.find("output tokens"), std::string::npos) << result.out;
+  EXPECT_NE(result.out.find("kept)"), std::string::npos)
+      << "the second answer continues from the first one's state: " << result.out;
+  EXPECT_NE(result.err.find("unknown command /nonsense"), std::string::npos);
+  EXPECT_EQ(result.out.find('\033'), std::string::npos) << "no colours in a pipe";
+}
+
+TEST(DemoModel, IsInspected) {
+  const ProgramResult text = run_program({"inspect", kDemo});
+  ASSERT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_NE(text.out.find("component"), std::string::npos);
+  EXPECT_NE(text.out.find("total"), std::string::npos);
+  const Json json = json_of(run_program({"inspect", kDemo, "--json"}).out);
+  EXPECT_GT(json["memory_bytes"].get<int64_t>(), 0);
+  EXPECT_FALSE(json["components"].empty());
+}
+
+uint16_t wait_for_port(const BackgroundProgram& server) {
+  for (int i = 0; i < 12'000; ++i) {
+    const std::string errors = server.read_errors();
+    const size_t at = errors.find("http://127.0.0.1:");
+    if (at != std::string::npos && errors.find("/v1", at) != std::string::npos) {
+      return static_cast<uint16_t>(std::stoi(errors.substr(at + 17)));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return 0;
+}
+
+TEST(DemoModel, ServesAndStopsOnSigterm) {
+  BackgroundProgram server({"serve", kDemo, "--port", "0", "--served-model-name", "demo"});
+  const uint16_t port = wait_for_port(server);
+  ASSERT_NE(port, 0) << server.read_errors();
+  EXPECT_EQ(http_get(port, "/health").status, 200);
+  EXPECT_EQ(json_of(http_get(port, "/v1/models").body)["data"][0]["id"], "demo");
+  const std::string body = R"({"model":"demo","messages":[{"role":"user","content":"Hello"}],
+                               "max_tokens":16,"temperature":0,"seed":1)";
+  const HttpAnswer whole = http_post(port, "/v1/chat/completions", body + "}");
+  ASSERT_EQ(whole.status, 200) << whole.body;
+  const Json message = json_of(whole.body)["choices"][0]["message"];
+  const HttpAnswer streamed = http_post(port, "/v1/chat/completions", body + ",\"stream\":true}");
+  std::string content;
+  for (const std::string& event : test::sse_data(streamed.body)) {
+    if (event != "[DONE]") content += json_of(event)["choices"][0]["delta"].value("content", "");
+  }
+  EXPECT_EQ(message["content"], content) << "stream and whole answer are one text";
+  server.send_signal(SIGTERM);
+  EXPECT_EQ(server.wait_for_exit(20), 0);
+}
+
+TEST(DemoModel, SigtermUnderAStreamEndsWell) {
+  BackgroundProgram server({"serve", kDemo, "--port", "0", "--drain-seconds", "0"});
+  const uint16_t port = wait_for_port(server);
+  ASSERT_NE(port, 0) << server.read_errors();
+  test::HttpClient client(port);
+  client.post("/v1/completions",
+              R"({"prompt":"The","max_tokens":100000,"ignore_eos":true,"stream":true})");
+  ASSERT_TRUE(client.read_until("data: "));
+  server.send_signal(SIGTERM);
+  EXPECT_TRUE(client.read_until("shutting down"));
+  EXPECT_EQ(server.wait_for_exit(20), 0);
+}
+
+}  // namespace
+}  // namespace hotset

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs a program with arguments and standard input, and gathers what it says.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+namespace hotset::test {
+
+struct ProgramResult {
+  int exit_code = -1;  // 128 + n when a signal ended it
+  std::string out, err;
+};
+
+// The environment is empty but for `environment` ("NAME=value") and PATH.
+[[nodiscard]] ProgramResult run_program(const std::vector<std::string>& args,
+                                        const std::string& input = {},
+                                        const std::vector<std::string>& environment = {});
+
+// The binary under test in the background; its standard error goes to a file.
+class BackgroundProgram {
+ public:
+  explicit BackgroundProgram(const std::vector<std::string>& args);
+  ~BackgroundProgram();
+  BackgroundProgram(const BackgroundProgram&) = delete;
+  BackgroundProgram& operator=(const BackgroundProgram&) = delete;
+
+  [[nodiscard]] std::string read_errors() const;
+  void send_signal(int signal) const;
+  // Its exit code, or -1 when it has not ended in time.
+  [[nodiscard]] int wait_for_exit(double timeout_s);
+
+ private:
+  pid_t pid_ = -1;
+  std::string error_file_;
+};
+
+}  // namespace hotset::test
