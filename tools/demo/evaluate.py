@@ -119,7 +119,8 @@ def main():
         print(f"WRONG {task}: {prompt!r}\n   expected {expected!r}\n   answered {answer!r}")
     for task, number in asked.items():
         print(f"{task:12} {right[task]:4} of {number:4}  {100 * right[task] / number:6.1f} %")
-    print(f"{'all':12} {right.total():4} of {len(items):4}  {100 * right.total() / len(items):6.1f} %")
+    total = right.total()
+    print(f"{'all':12} {total:4} of {len(items):4}  {100 * total / len(items):6.1f} %")
     with open(os.path.join(args.heldout_dir, "heldout.txt")) as file:
         text = file.read()
     reference = checkpoint.load(args.reference, model.dtype, device)[0] if args.reference else None

@@ -641,7 +641,8 @@ def heldout_items():
 def heldout_text(characters):
     rng = random.Random("held-out text")
     parts, total = [], 0
-    makers = [maker for _, maker, _ in HELDOUT_TASKS] + [story, story, remember_name, count, spell, compare]
+    makers = [maker for _, maker, _ in HELDOUT_TASKS]
+    makers += [story, story, remember_name, count, spell, compare]
     while total < characters:
         found = rng.choice(makers)(rng)
         if found.key and not is_held_out(found.key):
