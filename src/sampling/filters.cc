@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "base/check.h"
@@ -28,6 +29,21 @@ double total_weight(std::span<const Candidate> candidates, float best) {
   double total = 0;
   for (const Candidate& candidate : candidates) total += weight(candidate, best);
   return total;
+}
+
+// One pass with a heap of the k largest so far: for the usual k of 20 to 40 nearly every score of a
+// vocabulary is turned away by one comparison.
+float kth_largest_score(size_t k, std::span<const Candidate> candidates) {
+  std::vector<float> largest(k);  // the smallest of them is at the front
+  for (size_t i = 0; i < k; ++i) largest[i] = candidates[i].score;
+  std::make_heap(largest.begin(), largest.end(), std::greater<>());
+  for (const Candidate& candidate : candidates.subspan(k)) {
+    if (candidate.score <= largest.front()) continue;
+    std::pop_heap(largest.begin(), largest.end(), std::greater<>());
+    largest.back() = candidate.score;
+    std::push_heap(largest.begin(), largest.end(), std::greater<>());
+  }
+  return largest.front();
 }
 
 // The least probable candidate that top_p keeps. Looks at the 64 most probable first and at eight
@@ -64,10 +80,7 @@ void list_candidates(std::span<const float> scores, float temperature,
 
 void keep_top_k(int64_t k, std::vector<Candidate>& candidates) {
   if (k <= 0 || static_cast<size_t>(k) >= candidates.size()) return;
-  std::vector<Candidate> pool(candidates);
-  const auto kth = pool.begin() + static_cast<std::ptrdiff_t>(k - 1);
-  std::nth_element(pool.begin(), kth, pool.end(), more_probable);
-  const float edge = kth->score;
+  const float edge = kth_largest_score(static_cast<size_t>(k), candidates);
   std::erase_if(candidates, [edge](const Candidate& c) { return c.score < edge; });
 }
 
