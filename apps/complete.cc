@@ -44,7 +44,7 @@ void print_json(const Completion& completion) {
   json["finish_reason"] = std::string(finish_reason_name(*completion.last.finish));
   json["usage"] = usage_json(completion.last.stats, 0);
   json["timings"] = timings_json(completion.last.stats);
-  fmt::print("{}\n", dump_json(json));
+  fmt::print("{}\n", to_json_text(json));
 }
 
 Result<std::vector<int32_t>> prompt_ids(const CompleteOptions& options, const LoadedModel& model,

@@ -20,7 +20,7 @@ constexpr int kRetryAfterLoading_s = 5;
 
 Reply json_reply(const Json& body) {
   Reply reply;
-  reply.body = dump_json(body);
+  reply.body = to_json_text(body);
   return reply;
 }
 

@@ -94,10 +94,10 @@ AnswerBytes ChatAnswer::finish(const TextPiece& piece, std::string streamed) {
   if (info_.on_end) info_.on_end(info_.id, piece.stats, *piece.finish);
   if (const ApiError error = end_error(*piece.finish, piece.error); error.status != 0) {
     if (is_stream()) return {streamed + sse_event(error_json(error)), true, 200};
-    return {dump_json(error_json(error)), true, error.status};
+    return {to_json_text(error_json(error)), true, error.status};
   }
   if (is_stream()) return {streamed + finish_stream(piece), true, 200};
-  return {dump_json(whole_answer(piece)), true, 200};
+  return {to_json_text(whole_answer(piece)), true, 200};
 }
 
 std::string ChatAnswer::finish_stream(const TextPiece& piece) const {

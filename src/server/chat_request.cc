@@ -114,7 +114,7 @@ void check_tool(FieldReader& fields, const Json& tool, size_t index) {
                                               "accepted.",
                                               index, name_bytes, kMaxNameBytes));
   }
-  const size_t bytes = dump_json(tool).size();
+  const size_t bytes = to_json_text(tool).size();
   if (bytes > kMaxSchemaBytes) {
     fields.reject("tools", fmt::format("tools[{}] has {} bytes; at most {} are accepted.", index,
                                        bytes, kMaxSchemaBytes));

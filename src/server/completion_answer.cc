@@ -41,13 +41,13 @@ AnswerBytes CompletionAnswer::finish(const TextPiece& piece, std::string streame
   if (info_.on_end) info_.on_end(info_.id, piece.stats, *piece.finish);
   if (const ApiError error = end_error(*piece.finish, piece.error); error.status != 0) {
     if (is_stream()) return {streamed + sse_event(error_json(error)), true, 200};
-    return {dump_json(error_json(error)), true, error.status};
+    return {to_json_text(error_json(error)), true, error.status};
   }
   Json last = body(std::move(whole_text_), std::string(wire_finish_reason(*piece.finish)));
   last["timings"] = timings_json(piece.stats);
   if (!is_stream()) {
     last["usage"] = usage_json(piece.stats, 0);
-    return {dump_json(last), true, 200};
+    return {to_json_text(last), true, 200};
   }
   streamed += sse_event(last);
   if (info_.stream.include_usage) {

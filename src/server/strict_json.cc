@@ -112,7 +112,7 @@ Result<Json> parse_strict_json(std::string_view text) {
   return builder.take_document();
 }
 
-std::string dump_json(const Json& json) {
+std::string to_json_text(const Json& json) {
   return json.dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
 }
 

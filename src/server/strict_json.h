@@ -21,6 +21,6 @@ inline constexpr size_t kMaxJsonValues = 1'000'000;
 [[nodiscard]] Result<Json> parse_strict_json(std::string_view text);
 
 // Compact text. Never throws: what is not UTF-8 becomes U+FFFD.
-[[nodiscard]] std::string dump_json(const Json& json);
+[[nodiscard]] std::string to_json_text(const Json& json);
 
 }  // namespace hotset

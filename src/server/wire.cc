@@ -62,7 +62,7 @@ Json timings_json(const RequestStats& stats) {
 }
 
 std::string sse_event(const Json& json) {
-  return "data: " + dump_json(json) + "\n\n";
+  return "data: " + to_json_text(json) + "\n\n";
 }
 
 std::string_view wire_finish_reason(FinishReason reason) {

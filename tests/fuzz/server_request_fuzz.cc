@@ -26,7 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   const auto json = hotset::parse_strict_json(text);
   if (!json) return 0;
-  const std::string written = hotset::dump_json(*json);
+  const std::string written = hotset::to_json_text(*json);
   HS_CHECK(hotset::parse_strict_json(written).has_value(), "not JSON: {}", written);
   if (const auto chat = hotset::parse_chat_request(*json, {}, kNumTokens)) {
     check_accepted(chat->params);

@@ -13,7 +13,7 @@ std::string nested(size_t depth) {
 TEST(StrictJson, KeepsKeyOrderAndValues) {
   const auto json = parse_strict_json(R"({"z":1,"a":[true,null,-2.5,"ä"],"m":{"y":0,"b":{}}})");
   ASSERT_TRUE(json.has_value()) << json.error().message;
-  EXPECT_EQ(dump_json(*json), R"({"z":1,"a":[true,null,-2.5,"ä"],"m":{"y":0,"b":{}}})");
+  EXPECT_EQ(to_json_text(*json), R"({"z":1,"a":[true,null,-2.5,"ä"],"m":{"y":0,"b":{}}})");
 }
 
 TEST(StrictJson, LimitsDepth) {
@@ -72,8 +72,8 @@ TEST(StrictJson, ManyKeysAreCheap) {
   EXPECT_TRUE(parse_strict_json(text + "}").has_value());
 }
 
-TEST(DumpJson, NeverFailsOnBytesThatAreNoText) {
-  EXPECT_EQ(dump_json(Json("a\xff")), "\"a\xef\xbf\xbd\"");
+TEST(ToJsonText, NeverFailsOnBytesThatAreNoText) {
+  EXPECT_EQ(to_json_text(Json("a\xff")), "\"a\xef\xbf\xbd\"");
 }
 
 }  // namespace
