@@ -148,7 +148,7 @@ void add_serve(CLI::App& app, ServeOptions& out) {
       ->allow_extra_args(false)
       ->type_name("NAME")
       ->group(group);
-  verb->add_option("--max-num-seqs,-np", out.max_num_seqs, "Answers that are computed in turns")
+  verb->add_option("--max-num-seqs,--parallel", out.max_num_seqs, "Answers that are computed in turns")
       ->check(CLI::Range(1, 256))
       ->default_str("4")
       ->type_name("N")
