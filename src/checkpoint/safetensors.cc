@@ -2,7 +2,7 @@
 // Every check of the container in one place. Where we are stricter than the reference reader (a
 // tensor named twice, bytes before '{', unknown fields, dimensions above 2^63-1) it is because the
 // format's own text forbids it or because nothing sensible can follow;
-// tests/checkpoint/reference_verdicts holds both verdicts.
+// tests/checkpoint/header_verdicts_test.cc lists every such case.
 #include "checkpoint/safetensors.h"
 
 #include <fmt/format.h>
