@@ -23,6 +23,7 @@
 #include "base/float16.h"
 #include "kernels/matmul.h"
 #include "kernels/moe.h"
+#include "read_ceiling.h"
 
 namespace hotset {
 namespace {
@@ -124,37 +125,14 @@ Timing measure(double seconds, const std::function<void()>& call) {
   return {times.front(), times[times.size() / 2]};
 }
 
-// Bytes per second of threads that do nothing but read, each forward through its own part of a
-// piece; the pieces take turns, so that none is still in a cache when it comes again.
-double plain_read_rate(cpu::WorkerPool& pool, double seconds) {
-  constexpr size_t kBytes = size_t{512} << 20, kPiece = size_t{32} << 20;
-  const HugeBuffer buffer(kBytes, pool);
-  std::vector<uint64_t> sums(static_cast<size_t>(pool.num_threads()) * 8);
-  size_t begin = 0;
-  const Timing timing = measure(seconds, [&] {
-    pool.run([&](int worker, int num_workers) {
-      const size_t part = kPiece / static_cast<size_t>(num_workers) / 64 * 64;
-      const std::byte* from = buffer.data() + begin + part * static_cast<size_t>(worker);
-      uint64_t sum[8] = {};
-      for (size_t i = 0; i < part; i += 64) {
-        uint64_t line[8];
-        std::memcpy(line, from + i, 64);
-        for (int j = 0; j < 8; ++j) sum[j] += line[j];
-        __builtin_prefetch(from + i + 2048);
-      }
-      std::memcpy(&sums[8 * static_cast<size_t>(worker)], sum, sizeof(sum));
-    });
-    begin = (begin + kPiece) % kBytes;
-  });
-  return static_cast<double>(kPiece) / timing.best_s;
-}
-
 class Bench {
  public:
   explicit Bench(const Options& options)
       : options_(options), pool_(options.threads), queue_{pool_, options.isa, options.arithmetic} {
     pool_.pin_caller();
-    ceiling_ = plain_read_rate(pool_, options_.seconds);
+    const auto ceiling = bench::read_ceiling(pool_);
+    HS_CHECK(ceiling.has_value(), "{}", ceiling.error().message);
+    ceiling_ = *ceiling;
     if (options_.json) {
       fmt::print("{{\"case\":\"plain read\",\"threads\":{},\"gb_per_s\":{:.2f}}}\n",
                  pool_.num_threads(), ceiling_ / 1e9);

@@ -8,7 +8,9 @@
 
 namespace hotset::bench {
 
-// Best of `rounds` passes over `bytes` of huge-page memory, each worker its own part; bytes/s.
+// Bytes/s over `bytes` of huge-page memory in pieces of 32 MiB that take turns, so that none is in
+// a cache when it comes again; each worker reads its own part. The best piece of `rounds` passes
+// counts.
 Result<double> read_ceiling(cpu::WorkerPool& pool, int64_t bytes = int64_t{1} << 30,
                             int rounds = 5);
 

@@ -70,7 +70,8 @@ void delta_net(const Step& step, const LinearAttentionWeights& w, int64_t state_
   const DeltaNetShape shape = delta_net_shape(c);
   StatePool& states = step.context.states;
   const int32_t slot = step.sequence.state_slot();
-  const StageScope scope = step.stage(Stage::kDeltaNet, states.shape().layer_floats() * 4);
+  const StageScope scope =
+      step.stage(Stage::kDeltaNet, states.shape().layer_floats() * 8);  // read and written
 
   split_qkvz(step.queue(), shape, t, b.qkvz, b.mixed, b.z);
   conv1d(step.queue(),

@@ -12,7 +12,7 @@ namespace hotset {
 enum class Stage : uint8_t {
   kEmbed,
   kMixerProjections,  // every linear of both mixers
-  kDeltaNet,          // conv, gates, delta rule: bytes are the recurrent state's
+  kDeltaNet,          // conv, gates, delta rule: the recurrent state, read and written
   kAttention,         // rope, KV append, attention: bytes are the KV pages'
   kRouter,            // router and shared-expert gate
   kExperts,           // routed and shared experts
