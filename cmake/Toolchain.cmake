@@ -20,7 +20,7 @@ endif()
 
 # Contracting a*b+c is left to the places that ask for it: an expert's sum must not depend on the
 # compiler's choice (docs/decisions).
-add_compile_options(-ffp-contract=off)
+add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>)
 add_library(hotset_warnings INTERFACE)
 target_compile_options(hotset_warnings INTERFACE -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion
                                                  -Wno-psabi)
