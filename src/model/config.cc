@@ -111,7 +111,7 @@ void read_mixers(FieldReader& in, ModelConfig& c) {
   c.linear_num_value_heads = in.integer("linear_num_value_heads", 1, 65536);
   c.linear_key_head_dim = in.integer("linear_key_head_dim", 1, 4096);
   c.linear_value_head_dim = in.integer("linear_value_head_dim", 1, 4096);
-  c.linear_conv_kernel_dim = in.integer("linear_conv_kernel_dim", 2, 64, 4);
+  c.linear_conv_kernel_dim = in.integer("linear_conv_kernel_dim", 2, 8, 4);
   if (!in.ok()) return;
   if (c.num_attention_heads % c.num_key_value_heads != 0) {
     in.problem("num_attention_heads", fmt::format("{} is not a multiple of num_key_value_heads {}",
