@@ -239,18 +239,19 @@ Status uneven(const LinearSource& source) {
 }
 
 // v1 stores z−1. A symmetric file without a stated version tells by its words which one it is.
-Status settle_zeros(const LinearSource& source, const PackedShape& shape, GptqWeights& weights) {
+Status settle_zeros(const LinearSource& source, GptqWeights& weights) {
   weights.zero_offset = source.scheme.zeros_minus_one ? 1 : 0;
-  if (shape.has_zeros) return {};
-  auto other = find_other_zero(weights, shape.rows, shape.zero);
+  if (!source.scheme.symmetric) return {};
+  const uint32_t zero = source.scheme.bits == 8 ? 128 : 8;
+  auto other = find_other_zero(weights, source.rows, zero);
   if (other && !source.scheme.format_stated) {
     weights.zero_offset = 1 - weights.zero_offset;
-    other = find_other_zero(weights, shape.rows, shape.zero);
+    other = find_other_zero(weights, source.rows, zero);
   }
   if (!other) return {};
   return fail(fmt::format(
       "tensor '{}': the zero of group {}, output {} is not {}, though the config says sym",
-      source.zeros->name, *other / shape.rows, *other % shape.rows, shape.zero));
+      source.zeros->name, *other / source.rows, *other % source.rows, zero));
 }
 
 Status pack_gptq_linear(Packing& p) {
@@ -265,8 +266,8 @@ Status pack_gptq_linear(Packing& p) {
                       .qweight = p.scratch.weight.data(),
                       .qzeros = p.scratch.zeros.data(),
                       .scales = p.scratch.scales.data()};
+  HS_RETURN_IF_ERROR(settle_zeros(p.source, weights));
   if (widen) {
-    weights.zero_offset = p.source.scheme.zeros_minus_one ? 1 : 0;
     p.scratch.floats.resize(static_cast<size_t>(p.shape.cols * kTileRows));
     for (int64_t row = 0; row < p.shape.rows; row += kTileRows) {
       const int64_t rows = std::min<int64_t>(kTileRows, p.shape.rows - row);
@@ -281,7 +282,6 @@ Status pack_gptq_linear(Packing& p) {
     return {};
   }
   if (!order.expressible) return uneven(p.source);
-  HS_RETURN_IF_ERROR(settle_zeros(p.source, p.shape, weights));
   pack_gptq(p.shape, weights, order.block_group, order.order, p.dst);
   p.aux.input_order = std::move(order.order);
   return {};

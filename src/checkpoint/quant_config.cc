@@ -34,7 +34,9 @@ class Fields {
   int64_t integer(const char* key, int64_t fallback, int64_t low, int64_t high) {
     const Json* value = find(key);
     if (value == nullptr) return fallback;
-    if (!value->is_number_integer() || *value < low || *value > high) {
+    // Unsigned numbers above 2^63-1 would compare as negative ones.
+    const bool huge = value->is_number_unsigned() && value->get<uint64_t>() > uint64_t{INT64_MAX};
+    if (!value->is_number_integer() || huge || *value < low || *value > high) {
       return problem(key, fmt::format("is not an integer in {} … {}", low, high)), fallback;
     }
     return value->get<int64_t>();
@@ -232,9 +234,12 @@ Status read_compressed_tensors(Fields& in, QuantConfig& out) {
     in.unsupported("format", format, "pack-quantized is");
   }
   if (const Json* sparsity = in.find("sparsity_config");
-      sparsity != nullptr && sparsity->is_object() &&
-      sparsity->value("format", "dense") != "dense") {
-    in.unsupported("sparsity_config", sparsity->value("format", "dense"), "dense is");
+      sparsity != nullptr && sparsity->is_object()) {
+    Fields fields(*sparsity, in.where() + ": sparsity_config");
+    if (const std::string format = fields.text("format", "dense"); format != "dense") {
+      fields.unsupported("format", format, "dense is");
+    }
+    HS_RETURN_IF_ERROR(fields.status());
   }
   const Json* groups = in.find("config_groups");
   if (groups == nullptr || !groups->is_object() || groups->empty()) {
