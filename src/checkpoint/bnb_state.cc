@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <limits>
 #include <span>
 
 #include "checkpoint/json_file.h"
@@ -23,6 +24,33 @@ Result<int64_t> dimension(const Json& json, const char* key, const std::string& 
 
 }  // namespace
 
+Result<BnbState> parse_bnb_state(std::string_view text, const std::string& tensor) {
+  HS_ASSIGN_OR_RETURN(const Json json, parse_config_json(text, fmt::format("tensor '{}'", tensor)));
+  BnbState out;
+  const auto type = json.find("quant_type");
+  if (type == json.end() || (*type != "nf4" && *type != "fp4")) {
+    return fail(fmt::format("tensor '{}': quant_type is neither nf4 nor fp4", tensor));
+  }
+  out.quant_type = type->get<std::string>();
+  HS_ASSIGN_OR_RETURN(out.blocksize, dimension(json, "blocksize", tensor));
+  const auto shape = json.find("shape");
+  if (shape == json.end() || !shape->is_array() || shape->size() != 2 ||
+      !(*shape)[0].is_number_integer() || !(*shape)[1].is_number_integer()) {
+    return fail(fmt::format("tensor '{}': shape is not a pair of integers", tensor));
+  }
+  out.rows = (*shape)[0].get<int64_t>();
+  out.cols = (*shape)[1].get<int64_t>();
+  if (!json.contains("nested_blocksize")) return out;
+  HS_ASSIGN_OR_RETURN(out.nested_blocksize, dimension(json, "nested_blocksize", tensor));
+  const auto offset = json.find("nested_offset");
+  if (offset == json.end() || !offset->is_number() ||
+      !(std::fabs(offset->get<double>()) <= double{std::numeric_limits<float>::max()})) {
+    return fail(fmt::format("tensor '{}': nested_offset is not a number", tensor));
+  }
+  out.nested_offset = offset->get<float>();
+  return out;
+}
+
 Result<BnbState> read_bnb_state(const Checkpoint& checkpoint, const TensorInfo& state) {
   if (state.dtype != DType::kU8 || state.bytes > kMaxStateBytes) {
     return fail(fmt::format("tensor '{}': not the bytes of a quant state", state.name));
@@ -30,30 +58,7 @@ Result<BnbState> read_bnb_state(const Checkpoint& checkpoint, const TensorInfo& 
   std::string text(static_cast<size_t>(state.bytes), '\0');
   HS_RETURN_IF_ERROR(
       checkpoint.read(state, std::as_writable_bytes(std::span(text.data(), text.size()))));
-  HS_ASSIGN_OR_RETURN(const Json json,
-                      parse_config_json(text, fmt::format("tensor '{}'", state.name)));
-  BnbState out;
-  out.quant_type =
-      json.value("quant_type", Json()).is_string() ? json["quant_type"].get<std::string>() : "";
-  if (out.quant_type != "nf4" && out.quant_type != "fp4") {
-    return fail(fmt::format("tensor '{}': quant_type is neither nf4 nor fp4", state.name));
-  }
-  HS_ASSIGN_OR_RETURN(out.blocksize, dimension(json, "blocksize", state.name));
-  const auto shape = json.find("shape");
-  if (shape == json.end() || !shape->is_array() || shape->size() != 2 ||
-      !(*shape)[0].is_number_integer() || !(*shape)[1].is_number_integer()) {
-    return fail(fmt::format("tensor '{}': shape is not a pair of integers", state.name));
-  }
-  out.rows = (*shape)[0].get<int64_t>();
-  out.cols = (*shape)[1].get<int64_t>();
-  if (!json.contains("nested_blocksize")) return out;
-  HS_ASSIGN_OR_RETURN(out.nested_blocksize, dimension(json, "nested_blocksize", state.name));
-  const auto offset = json.find("nested_offset");
-  if (offset == json.end() || !offset->is_number() || !std::isfinite(offset->get<float>())) {
-    return fail(fmt::format("tensor '{}': nested_offset is not a number", state.name));
-  }
-  out.nested_offset = offset->get<float>();
-  return out;
+  return parse_bnb_state(text, state.name);
 }
 
 }  // namespace hotset

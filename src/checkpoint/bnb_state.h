@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
 #include "checkpoint/checkpoint.h"
@@ -19,6 +20,8 @@ struct BnbState {
   float nested_offset = 0;
 };
 
+// `tensor` names the tensor that holds the text, for messages.
+[[nodiscard]] Result<BnbState> parse_bnb_state(std::string_view text, const std::string& tensor);
 [[nodiscard]] Result<BnbState> read_bnb_state(const Checkpoint& checkpoint,
                                               const TensorInfo& state);
 
