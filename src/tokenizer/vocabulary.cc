@@ -6,7 +6,7 @@
 #include <array>
 #include <bit>
 
-#include "fmt/format.h"
+#include <fmt/format.h>
 #include "tokenizer/byte_hash.h"
 
 namespace hotset {
