@@ -34,7 +34,7 @@ TEST(DemoModel, CompletesTheSameTextForTheSameSeed) {
   };
   const ProgramResult first = complete("7");
   ASSERT_EQ(first.exit_code, 0) << first.err;
-  EXPECT_GT(first.out.size(), 8u);
+  EXPECT_GT(first.out.size(), 1u) << "more than the closing line feed";
   EXPECT_TRUE(first.err.empty()) << first.err;
   EXPECT_EQ(complete("7").out, first.out);
 }
