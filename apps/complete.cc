@@ -84,6 +84,7 @@ int run_complete(const CompleteOptions& options) {
     return kExitFine;
   }
   if (completion->text.empty() || completion->text.back() != '\n') std::fputs("\n", stdout);
+  std::fflush(stdout);  // before what goes to stderr: both may be one log
   if (!options.model.quiet) {
     fmt::print(stderr, "{}\n", describe_stats(completion->last.stats));
   }
