@@ -15,6 +15,15 @@ endfunction()
 
 # hotset_test(NAME SOURCES a_test.cc … LIBS hotset_base … [LABELS …] [TIMEOUT s])
 # Tests run in the repository's tests/ folder, so golden/… is a relative path.
+# Each label L is also a target L_tests; quick_tests is all that is not labelled slow. The sanitizer
+# builds make no more than what they run.
+function(hotset_add_to_group GROUP NAME)
+  if(NOT TARGET ${GROUP}_tests)
+    add_custom_target(${GROUP}_tests)
+  endif()
+  add_dependencies(${GROUP}_tests ${NAME})
+endfunction()
+
 function(hotset_test NAME)
   cmake_parse_arguments(T "" "TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
   add_executable(${NAME} ${T_SOURCES})
@@ -25,6 +34,12 @@ function(hotset_test NAME)
   endif()
   add_test(NAME ${NAME} COMMAND ${NAME} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}/tests)
   set_tests_properties(${NAME} PROPERTIES TIMEOUT ${T_TIMEOUT} LABELS "${T_LABELS}")
+  foreach(label ${T_LABELS})
+    hotset_add_to_group(${label} ${NAME})
+  endforeach()
+  if(NOT "slow" IN_LIST T_LABELS)
+    hotset_add_to_group(quick ${NAME})
+  endif()
 endfunction()
 
 # hotset_fuzz(NAME SOURCES x_fuzz.cc LIBS … [CORPUS dir]): the source defines LLVMFuzzerTestOneInput.
@@ -45,4 +60,6 @@ function(hotset_fuzz NAME)
     add_test(NAME ${NAME} COMMAND ${NAME} --seconds 2 ${CMAKE_SOURCE_DIR}/tests/fuzz/corpus/${F_CORPUS})
   endif()
   set_tests_properties(${NAME} PROPERTIES TIMEOUT 120 LABELS "fuzz")
+  hotset_add_to_group(fuzz ${NAME})
+  hotset_add_to_group(quick ${NAME})
 endfunction()
