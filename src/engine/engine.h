@@ -79,6 +79,7 @@ class Engine {
   void drop_cancelled();
   void admit_waiting();
   Status open_state(Sequence& sequence);
+  Status continue_kept(Sequence& sequence, KeptSequences::Entry kept, int64_t num_expected);
   Status advance(Sequence& sequence, bool& is_over);
   bool deliver(Sequence& sequence, SampledToken sampled);
   void finish(Sequence& sequence, FinishReason reason, Error error = {});

@@ -70,26 +70,43 @@ void Engine::admit_waiting() {
   }
 }
 
-// Continues a kept sequence when the prompt extends it, else starts anew; kept ones give way when
-// memory is short.
+// Continues a kept sequence when the prompt extends it, else starts anew; other kept ones give way
+// when memory is short.
 Status Engine::open_state(Sequence& sequence) {
-  if (auto kept = kept_.take_prefix_of(sequence.request.prompt_ids)) {
-    sequence.state = std::move(kept->state);
-    sequence.fed_ids = std::move(kept->fed_ids);
-    sequence.stats.num_cached_tokens = sequence.num_fed();
-    return {};
+  const int64_t num_expected = sequence.num_prompt_tokens() + sequence.max_output_tokens;
+  try {
+    if (auto kept = kept_.take_prefix_of(sequence.request.prompt_ids)) {
+      return continue_kept(sequence, std::move(*kept), num_expected);
+    }
+    while (true) {
+      auto state = model_.new_sequence(num_expected);
+      if (state) {
+        sequence.state = std::move(state).value();
+        return {};
+      }
+      if (state.error().kind != ErrorKind::kResource || !kept_.drop_oldest()) {
+        return fail(std::move(state).error());
+      }
+    }
+  } catch (const std::bad_alloc&) {
+    return fail("out of memory while starting this answer", ErrorKind::kResource);
   }
-  const int64_t expected = sequence.num_prompt_tokens() + sequence.max_output_tokens;
+}
+
+// A kept sequence was given room for its last answer, not for this one. What can't get more room
+// now goes back, to be found again when another sequence has ended.
+Status Engine::continue_kept(Sequence& sequence, KeptSequences::Entry kept, int64_t num_expected) {
   while (true) {
-    auto state = model_.new_sequence(expected);
-    if (state) {
-      sequence.state = std::move(state).value();
-      return {};
-    }
-    if (state.error().kind != ErrorKind::kResource || !kept_.drop_oldest()) {
-      return fail(std::move(state).error());
-    }
+    const Status status = model_.reserve(*kept.state, num_expected);
+    if (status) break;
+    if (status.error().kind == ErrorKind::kResource && kept_.drop_oldest()) continue;
+    kept_.keep(std::move(kept));
+    return status;
   }
+  sequence.state = std::move(kept.state);
+  sequence.fed_ids = std::move(kept.fed_ids);
+  sequence.stats.num_cached_tokens = sequence.num_fed();
+  return {};
 }
 
 Status Engine::advance(Sequence& sequence, bool& is_over) {

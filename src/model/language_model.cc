@@ -233,6 +233,11 @@ Result<std::unique_ptr<SequenceState>> LanguageModel::new_sequence(int64_t num_t
   return std::make_unique<ModelSequence>(std::move(cache));
 }
 
+Status LanguageModel::reserve(SequenceState& sequence, int64_t num_tokens_expected) {
+  SequenceCache& cache = static_cast<ModelSequence&>(sequence).cache;
+  return cache.reserve(std::clamp<int64_t>(num_tokens_expected, 1, max_tokens()));
+}
+
 Status LanguageModel::extend_by(SequenceState& sequence, std::span<const int32_t> ids,
                                 bool all_logits, std::span<float> logits) {
   SequenceCache& cache = static_cast<ModelSequence&>(sequence).cache;

@@ -66,6 +66,7 @@ class LanguageModel : public TokenModel {
   [[nodiscard]] int64_t max_tokens() const override;
   [[nodiscard]] int64_t prefill_chunk() const override;
   Result<std::unique_ptr<SequenceState>> new_sequence(int64_t num_tokens_expected) override;
+  Status reserve(SequenceState& sequence, int64_t num_tokens_expected) override;
   Status extend(SequenceState& sequence, std::span<const int32_t> ids,
                 std::span<float> last_logits) override;
 

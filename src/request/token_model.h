@@ -36,6 +36,10 @@ class TokenModel {
   [[nodiscard]] virtual Result<std::unique_ptr<SequenceState>> new_sequence(
       int64_t num_tokens_expected) = 0;
 
+  // The same promise for a sequence that goes on: room for `num_tokens_expected` in all. After an
+  // error nothing has changed, and the sequence can be used as before.
+  [[nodiscard]] virtual Status reserve(SequenceState& sequence, int64_t num_tokens_expected) = 0;
+
   // Appends ids (at least one) to the sequence and writes the logits of the last one. After an
   // error the sequence is of no more use; others are not affected.
   [[nodiscard]] virtual Status extend(SequenceState& sequence, std::span<const int32_t> ids,

@@ -248,6 +248,35 @@ TEST(Engine, KeptSequencesGiveWayWhenMemoryIsShort) {
   EXPECT_EQ(read_all(*second).tokens.size(), 2u);
 }
 
+TEST(Engine, AContinuedSequenceGetsRoomForItsNewAnswer) {
+  // 100 tokens of room. A conversation of few tokens is kept; beside it another answer has ended
+  // and is kept as well, with most of the room. The conversation must not die of that half-way.
+  EngineFixture f({.num_kept_sequences = 2}, {.max_tokens = 90, .max_reserved = 100});
+  EXPECT_EQ(read_all(*f.submit({100, 101}, with_max_tokens(3))).finish, FinishReason::kLength);
+  EXPECT_EQ(read_all(*f.submit({10}, with_max_tokens(80))).finish, FinishReason::kLength);
+  EXPECT_EQ(f.model.num_sequences_alive, 2) << "both kept";
+  const Outcome out = read_all(*f.submit({100, 101, 102, 103, 104}, with_max_tokens(60)));
+  EXPECT_EQ(out.finish, FinishReason::kLength) << out.error.message;
+  EXPECT_EQ(out.tokens.size(), 60u);
+  EXPECT_EQ(out.stats.num_cached_tokens, 4);
+}
+
+TEST(Engine, AContinuedSequenceWaitsForRoomAndIsStillContinued) {
+  EngineFixture f({.max_num_seqs = 2, .num_kept_sequences = 2},
+                  {.max_tokens = 90, .max_reserved = 100});
+  read_all(*f.submit({100, 101}, with_max_tokens(3)));
+  f.model.close_gate();
+  auto other = f.submit({10}, with_max_tokens(80));
+  while (f.engine->counters().num_running == 0) std::this_thread::yield();
+  auto continued = f.submit({100, 101, 102, 103, 104}, with_max_tokens(60));
+  f.model.open_gate();
+  EXPECT_EQ(read_all(*other).tokens.size(), 80u);
+  const Outcome out = read_all(*continued);
+  EXPECT_EQ(out.finish, FinishReason::kLength) << out.error.message;
+  EXPECT_EQ(out.tokens.size(), 60u);
+  EXPECT_EQ(out.stats.num_cached_tokens, 4);
+}
+
 TEST(Engine, StopEndsEverythingWithAnError) {
   EngineFixture f({.max_num_seqs = 1}, {.extend_time = std::chrono::milliseconds(1)});
   auto running = f.submit({10});

@@ -9,9 +9,13 @@ namespace hotset::test {
 namespace {
 
 struct FakeState : SequenceState {
-  explicit FakeState(std::atomic<int64_t>& alive) : num_alive(alive) { ++num_alive; }
-  ~FakeState() override { --num_alive; }
-  std::atomic<int64_t>& num_alive;
+  explicit FakeState(FakeModel& owner) : model(owner) { ++model.num_sequences_alive; }
+  ~FakeState() override {
+    --model.num_sequences_alive;
+    model.num_reserved -= num_reserved;
+  }
+  FakeModel& model;
+  int64_t num_reserved = 0;
   std::vector<int32_t> ids;
 };
 
@@ -20,12 +24,25 @@ struct FakeState : SequenceState {
 FakeModel::FakeModel(FakeModelOptions options, Script script)
     : options_(options), script_(std::move(script)) {}
 
-Result<std::unique_ptr<SequenceState>> FakeModel::new_sequence(int64_t) {
+Result<std::unique_ptr<SequenceState>> FakeModel::new_sequence(int64_t num_tokens_expected) {
   if (static_cast<size_t>(num_sequences_alive) >= options_.max_sequences) {
     return fail("no room for another sequence", ErrorKind::kResource);
   }
+  auto state = std::make_unique<FakeState>(*this);
+  HS_RETURN_IF_ERROR(reserve(*state, num_tokens_expected));
   ++num_sequences_made;
-  return std::make_unique<FakeState>(num_sequences_alive);
+  return state;
+}
+
+Status FakeModel::reserve(SequenceState& sequence, int64_t num_tokens_expected) {
+  auto& state = static_cast<FakeState&>(sequence);
+  const int64_t more = std::max<int64_t>(0, num_tokens_expected - state.num_reserved);
+  if (num_reserved + more > options_.max_reserved) {
+    return fail("no room for more tokens", ErrorKind::kResource);
+  }
+  state.num_reserved += more;
+  num_reserved += more;
+  return {};
 }
 
 Status FakeModel::extend(SequenceState& sequence, std::span<const int32_t> ids,
@@ -37,6 +54,7 @@ Status FakeModel::extend(SequenceState& sequence, std::span<const int32_t> ids,
   if (options_.extend_time.count() > 0) std::this_thread::sleep_for(options_.extend_time);
   auto& state = static_cast<FakeState&>(sequence);
   state.ids.insert(state.ids.end(), ids.begin(), ids.end());
+  HS_RETURN_IF_ERROR(reserve(sequence, static_cast<int64_t>(state.ids.size())));
   ++num_extends;
   num_tokens_fed += static_cast<int64_t>(ids.size());
   if (fault_) {

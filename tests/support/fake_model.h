@@ -20,7 +20,8 @@ struct FakeModelOptions {
   int64_t max_tokens = 4096;
   int64_t prefill_chunk = 8;
   std::chrono::microseconds extend_time{0};
-  size_t max_sequences = 1000;  // more fail with ErrorKind::kResource
+  size_t max_sequences = 1000;              // more fail with ErrorKind::kResource
+  int64_t max_reserved = int64_t{1} << 40;  // tokens of all sequences; more fail likewise
 };
 
 class FakeModel : public TokenModel {
@@ -38,6 +39,7 @@ class FakeModel : public TokenModel {
   int64_t max_tokens() const override { return options_.max_tokens; }
   int64_t prefill_chunk() const override { return options_.prefill_chunk; }
   Result<std::unique_ptr<SequenceState>> new_sequence(int64_t num_tokens_expected) override;
+  Status reserve(SequenceState& sequence, int64_t num_tokens_expected) override;
   Status extend(SequenceState& sequence, std::span<const int32_t> ids,
                 std::span<float> last_logits) override;
 
@@ -52,6 +54,7 @@ class FakeModel : public TokenModel {
   std::atomic<int64_t> num_tokens_fed{0};
   std::atomic<int64_t> num_sequences_alive{0};
   std::atomic<int64_t> num_sequences_made{0};
+  std::atomic<int64_t> num_reserved{0};
 
  private:
   FakeModelOptions options_;
