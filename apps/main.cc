@@ -18,7 +18,12 @@ int explain_parse_error(const CLI::App& app, const CLI::ParseError& error) {
   if (error.get_exit_code() == 0) return app.exit(error);  // --help and --version
   std::string verb;
   for (const CLI::App* sub : app.get_subcommands()) verb = " " + sub->get_name();
-  fmt::print(stderr, "hotset: error: {}; see hotset{} --help\n", error.what(), verb);
+  std::string what = error.what();
+  // CLI11 takes an unknown verb for a missing one.
+  if (const auto extras = app.remaining(); verb.empty() && !extras.empty()) {
+    what = fmt::format("'{}' is not a verb of hotset", extras.front());
+  }
+  fmt::print(stderr, "hotset: error: {}; see hotset{} --help\n", what, verb);
   return kExitBadInput;
 }
 

@@ -65,6 +65,13 @@ TEST(Cli, BadFlagsAreNamed) {
   EXPECT_TRUE(has(run_program({"chat", "m", "--frobnicate"}).err, "hotset chat --help"));
 }
 
+TEST(Cli, AnUnknownVerbIsNamed) {
+  const ProgramResult result = run_program({"frobnicate", "./model"});
+  expect_bad_input(result);
+  EXPECT_TRUE(has(result.err, "'frobnicate' is not a verb")) << result.err;
+  EXPECT_TRUE(has(result.err, "hotset --help")) << result.err;
+}
+
 TEST(Cli, AMissingModelIsExplained) {
   for (const char* verb : {"chat", "complete", "inspect"}) {
     std::vector<std::string> args{verb, "/no/such/model"};
