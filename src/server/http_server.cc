@@ -10,6 +10,7 @@
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
+#include <cerrno>
 #include <set>
 #include <thread>
 #include <utility>
@@ -62,8 +63,12 @@ Status TcpServer::listen() {
   if (error) return fail(fmt::format("--host {}: must be an IP address", options_.host));
   const tcp::endpoint endpoint(address, options_.port);
   const auto failed = [&](const char* what) {
-    return fail(fmt::format("can't {} on {} port {}: {}; is another server running there?", what,
-                            options_.host, options_.port, error.message()),
+    const char* next = "";
+    if (error == net::error::address_in_use) next = "; another server runs there: try --port";
+    if (error == net::error::access_denied) next = "; ports below 1024 are for root: try --port";
+    if (error.value() == EADDRNOTAVAIL) next = "; --host is no address of this machine";
+    return fail(fmt::format("can't {} on {} port {}: {}{}", what, options_.host, options_.port,
+                            error.message(), next),
                 ErrorKind::kResource);
   };
   if (acceptor_.open(endpoint.protocol(), error)) return failed("open a socket");
