@@ -101,6 +101,17 @@ Result<int64_t> plan_context(const ModelConfig& c, const ModelOptions& options, 
   return asked > 0 ? asked : std::min(c.max_position_embeddings, fits);
 }
 
+// Every sequence may take the whole context where half of the memory left allows it, since a
+// request without max_tokens asks for just that; else one may, and others share what it leaves or
+// wait.
+Result<int64_t> plan_pages(const ModelOptions& options, int64_t page_bytes) {
+  const int64_t context = ceil_div(options.max_model_len, kPageTokens);
+  const int64_t least = context + options.max_num_seqs;
+  const int64_t most = std::max(least, context * options.max_num_seqs);
+  HS_ASSIGN_OR_RETURN(const MemoryInfo memory, read_memory_info());
+  return std::clamp(memory.usable_bytes() / 2 / std::max<int64_t>(1, page_bytes), least, most);
+}
+
 class ModelSequence : public SequenceState {
  public:
   explicit ModelSequence(SequenceCache owned) : cache(std::move(owned)) {}
@@ -144,16 +155,14 @@ struct LanguageModel::Parts {
 };
 
 Status LanguageModel::Parts::create_caches() {
-  // One sequence may take the whole context; others share what it leaves.
-  const int64_t num_pages = ceil_div(options.max_model_len, kPageTokens) + options.max_num_seqs;
-  HS_ASSIGN_OR_RETURN(PagePool page_pool,
-                      PagePool::create({.num_layers = config.num_full_attention_layers() +
-                                                      (weights->mtp != nullptr ? 1 : 0),
-                                        .num_key_value_heads = config.num_key_value_heads,
-                                        .head_dim = config.head_dim,
-                                        .value_bytes = kv_type_bytes(options.kv_type),
-                                        .page_tokens = kPageTokens,
-                                        .num_pages = num_pages}));
+  PagePoolShape shape{
+      .num_layers = config.num_full_attention_layers() + (weights->mtp != nullptr ? 1 : 0),
+      .num_key_value_heads = config.num_key_value_heads,
+      .head_dim = config.head_dim,
+      .value_bytes = kv_type_bytes(options.kv_type),
+      .page_tokens = kPageTokens};
+  HS_ASSIGN_OR_RETURN(shape.num_pages, plan_pages(options, shape.page_bytes()));
+  HS_ASSIGN_OR_RETURN(PagePool page_pool, PagePool::create(shape));
   HS_ASSIGN_OR_RETURN(StatePool state_pool,
                       StatePool::create(state_shape(config, options.max_num_seqs)));
   HS_ASSIGN_OR_RETURN(Workspace buffers, create_workspace(config,

@@ -125,6 +125,17 @@ TEST_P(Reference, ThreadsDoNotChangeABit) {
   }
 }
 
+TEST(LanguageModel, TwoRequestsWithoutALimitRunSideBySide) {
+  const auto model = load("random-a", {.cpu_threads = 1, .max_num_seqs = 2});
+  ASSERT_NE(model, nullptr);
+  const auto first = model->new_sequence(model->max_tokens());
+  ASSERT_TRUE(first) << first.error().message;
+  const auto second = model->new_sequence(model->max_tokens());
+  ASSERT_TRUE(second) << second.error().message;
+  const Status again = model->reserve(**first, model->max_tokens());
+  EXPECT_TRUE(again) << again.error().message;
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, Reference, testing::ValuesIn(model_directories()),
                          [](const auto& test) {
                            std::string name = test.param;
