@@ -39,6 +39,17 @@ namespace {
 constexpr std::chrono::milliseconds kLingerTime{1000};
 constexpr size_t kBufferBytes = 128 << 10;
 
+class OpenAnswer {
+ public:
+  explicit OpenAnswer(std::atomic<int64_t>& count) : count_(count) { ++count_; }
+  ~OpenAnswer() { --count_; }
+  OpenAnswer(const OpenAnswer&) = delete;
+  OpenAnswer& operator=(const OpenAnswer&) = delete;
+
+ private:
+  std::atomic<int64_t>& count_;
+};
+
 auto into(error_code& error) {
   return net::redirect_error(net::use_awaitable, error);
 }
@@ -136,6 +147,8 @@ net::awaitable<bool> Connection::serve_one(bool is_first) {
     co_await refuse_and_linger(std::move(*incoming.refusal));
     co_return false;
   }
+  // Counted before the engine hears of it, so that a drain waits for it.
+  const OpenAnswer open_answer(context_.num_open_answers);
   Reply reply = co_await make_reply(incoming);
   if (reply.answer != nullptr) co_return co_await send_answer(incoming, *reply.answer);
   const bool sent = co_await write(response_text(reply, incoming.keep_alive));
@@ -210,7 +223,6 @@ net::awaitable<Reply> Connection::make_reply(const Incoming& incoming) {
 }
 
 net::awaitable<bool> Connection::send_answer(const Incoming& incoming, Answer& answer) {
-  ++context_.num_open_answers;
   answer_ = &answer;
   answer.set_wakeup([weak = weak_from_this(), executor = socket_.get_executor()] {
     net::post(executor, [weak] {
@@ -227,7 +239,6 @@ net::awaitable<bool> Connection::send_answer(const Incoming& incoming, Answer& a
   answer.set_wakeup({});
   answer_ = nullptr;
   co_await stop_watching();
-  --context_.num_open_answers;
   co_return sent&& incoming.keep_alive && !(incoming.is_http_1_0 && answer.is_stream());
 }
 
