@@ -28,6 +28,9 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
   # g++ 12 warns about std::string's own concatenation when it inlines it (GCC bug 105651).
   target_compile_options(hotset_warnings INTERFACE -Wno-restrict)
 endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND HOTSET_SANITIZE MATCHES "thread")
+  target_compile_options(hotset_warnings INTERFACE -Wno-tsan)  # Boost.Asio's fences beside its mutexes
+endif()
 if(HOTSET_WERROR)
   target_compile_options(hotset_warnings INTERFACE -Werror)
 endif()
