@@ -93,8 +93,9 @@ Status Interpreter::bind_parameters(const MacroDecl& macro, const Arguments& arg
   size_t named_used = 0;
   for (size_t i = 0; i < macro.parameters.size(); ++i) {
     const auto& [symbol, name] = macro.parameters[i];
-    const auto it = std::find_if(args.named.begin(), args.named.end(),
-                                 [&](const auto& entry) { return entry.first == name; });
+    const auto it =
+        std::find_if(args.named.begin(), args.named.end(),
+                     [&wanted = name](const auto& entry) { return entry.first == wanted; });
     if (it != args.named.end()) {
       ++named_used;
       if (i < args.positional.size()) {
