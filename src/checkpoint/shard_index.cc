@@ -47,6 +47,7 @@ Result<std::vector<std::string>> shard_names(const simdjson::dom::object& weight
 }  // namespace
 
 Result<ShardIndex> ShardIndex::parse(std::string_view json, std::string_view file_name) {
+  if (json.empty()) return fail(fmt::format("{}: empty", file_name));
   simdjson::dom::parser parser;
   simdjson::dom::object root;
   const auto error = parser.parse(json.data(), json.size()).get(root);

@@ -130,7 +130,7 @@ TEST(BadFolder, IndexesThatLie) {
   refuse(R"({"weight_map":[]})", {"weight_map"});
   refuse(R"({"weight_map":{},"weight_map":{}})", {"given twice"});
   refuse("[]", {kIndex});
-  refuse("", {kIndex});
+  refuse("", {kIndex, "empty"});
   refuse("{\"weight_map\":", {kIndex});
   refuse(std::string(1 << 20, '['), {kIndex});
   refuse("\xff\xfe{}", {kIndex});
