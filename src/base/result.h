@@ -15,6 +15,7 @@ enum class ErrorKind {
   kUnsupported,   // well-formed, but outside of what this build can do
   kResource,      // memory, disk, threads: try with less, or later
   kInternal,      // the system refused what should have worked
+  kDeviceLost,    // the GPU's context is gone; only a new process gets another
 };
 
 struct Error {

@@ -12,8 +12,13 @@ namespace hotset {
 namespace cpu {
 struct Queue;
 }
+namespace cuda {
+struct Queue;
+}
 
 // out: [ids.size(), table.cols]. Requires 0 <= id < table.rows for each id.
 void embed(cpu::Queue& queue, const PackedMatrix& table, std::span<const int32_t> ids, float* out);
+// ids in device memory.
+void embed(cuda::Queue& queue, const PackedMatrix& table, std::span<const int32_t> ids, float* out);
 
 }  // namespace hotset

@@ -15,6 +15,10 @@
 
 namespace hotset {
 
+namespace cuda {
+struct Queue;
+}
+
 struct MatmulOutput {
   const PackedMatrix* weight = nullptr;  // [rows, cols]
   float* y = nullptr;                    // [num_tokens, rows], row stride ldy; must not overlap x
@@ -23,6 +27,11 @@ struct MatmulOutput {
 
 // x: [num_tokens, cols], row stride ldx; all weights have the same cols.
 void matmul(cpu::Queue& queue, std::span<const MatmulOutput> outputs, const float* x, int64_t ldx,
+            int64_t num_tokens);
+// Weights, with their codebooks and input orders, and activations in device memory; `outputs` in
+// host memory. Integer products have the bits of the CPU's; those of plain weights are summed in
+// another order.
+void matmul(cuda::Queue& queue, std::span<const MatmulOutput> outputs, const float* x, int64_t ldx,
             int64_t num_tokens);
 
 }  // namespace hotset

@@ -18,6 +18,9 @@ namespace hotset {
 namespace cpu {
 struct Queue;
 }
+namespace cuda {
+struct Queue;
+}
 
 struct RmsNormParams {
   int64_t num_rows = 0;  // tokens, or tokens · heads
@@ -28,9 +31,13 @@ struct RmsNormParams {
 // x, out: [num_rows, cols]; weight: [cols]. out may be x.
 void rms_norm(cpu::Queue& queue, const RmsNormParams& params, const float* x, const float* weight,
               float* out);
+void rms_norm(cuda::Queue& queue, const RmsNormParams& params, const float* x, const float* weight,
+              float* out);
 
 // residual: [num_rows, cols], updated in place; x, out: [num_rows, cols]. out may be x.
 void add_rms_norm(cpu::Queue& queue, const RmsNormParams& params, const float* x, float* residual,
+                  const float* weight, float* out);
+void add_rms_norm(cuda::Queue& queue, const RmsNormParams& params, const float* x, float* residual,
                   const float* weight, float* out);
 
 // x, z, out: [num_rows, cols] with num_rows = tokens · value heads, cols = linear_value_head_dim.

@@ -11,9 +11,14 @@
 #include <span>
 #include <vector>
 
+#include "kernels/step_batch.h"
+
 namespace hotset {
 
 namespace cpu {
+struct Queue;
+}
+namespace cuda {
 struct Queue;
 }
 
@@ -31,11 +36,19 @@ struct RopeConfig {
   double mscale_all_dim = 0.0;
 };
 
+// `inv_freq` [rotary_dims / 2] is make_rope_table's; in device memory for CUDA operations.
+struct RopeView {
+  const double* inv_freq = nullptr;
+  int64_t rotary_dims = 0;
+  double attention_factor = 1.0;  // multiplies cos and sin
+};
+
 struct RopeTable {
   std::vector<double> inv_freq;   // [rotary_dims / 2]
   double attention_factor = 1.0;  // multiplies cos and sin
 
   [[nodiscard]] int64_t rotary_dims() const { return static_cast<int64_t>(inv_freq.size()) * 2; }
+  [[nodiscard]] RopeView view() const { return {inv_freq.data(), rotary_dims(), attention_factor}; }
 };
 
 [[nodiscard]] RopeTable make_rope_table(const RopeConfig& config);
@@ -43,6 +56,10 @@ struct RopeTable {
 // cos_sin: [positions.size(), rotary_dims]: per token the d/2 cosines, then the d/2 sines.
 void rope_angles(cpu::Queue& queue, const RopeTable& table, std::span<const int64_t> positions,
                  float* cos_sin);
+
+// The same for all rows of a step, each at its sequence's position.
+void rope_angles(cpu::Queue& queue, const RopeView& rope, const StepBatch& batch, float* cos_sin);
+void rope_angles(cuda::Queue& queue, const RopeView& rope, const StepBatch& batch, float* cos_sin);
 
 struct RopeParams {
   int64_t num_tokens = 0;

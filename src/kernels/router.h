@@ -12,6 +12,9 @@ namespace hotset {
 namespace cpu {
 struct Queue;
 }
+namespace cuda {
+struct Queue;
+}
 
 struct RouterParams {
   int64_t num_tokens = 0;
@@ -24,5 +27,14 @@ struct RouterParams {
 // (a NaN is never chosen before a number; the ids stay valid and distinct in any case).
 void route(cpu::Queue& queue, const RouterParams& params, const float* logits, int32_t* experts,
            float* weights);
+void route(cuda::Queue& queue, const RouterParams& params, const float* logits, int32_t* experts,
+           float* weights);
+
+// As route, with the shared expert as one more choice, summed last: rank top_k is expert
+// num_experts with weight σ(shared_logit[t]).  shared_logit: [T]; experts, weights: [T, top_k + 1].
+void route_with_shared(cpu::Queue& queue, const RouterParams& params, const float* logits,
+                       const float* shared_logit, int32_t* experts, float* weights);
+void route_with_shared(cuda::Queue& queue, const RouterParams& params, const float* logits,
+                       const float* shared_logit, int32_t* experts, float* weights);
 
 }  // namespace hotset

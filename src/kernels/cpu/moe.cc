@@ -137,7 +137,7 @@ void MoePass::plan_projection(Projection& p, const PackedMatrix& weight, int64_t
   HS_CHECK(weight.rows == rows && weight.cols == cols, "an expert's [{}, {}] where [{}, {}] fits",
            weight.rows, weight.cols, rows, cols);
   p.weight = &weight;
-  p.key = input_key(weight, queue_.arithmetic);
+  p.key = cpu::input_key(weight, queue_.arithmetic);
   p.format = tile_format(weight, previous);
 }
 

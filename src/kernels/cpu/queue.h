@@ -9,16 +9,13 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/arithmetic.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/worker_pool.h"
 
 namespace hotset::cpu {
 
-// kExact: activations stay fp32 and a product is within fp32 rounding of the dequantised weights.
-// kFast: against 4-bit and int8 weights, activations are rounded to int8 per 32 columns and the dot
-// products are integer; other weights as kExact. Either way the bits of a token's result depend on
-// neither the batch, the number of threads nor the instruction set.
-enum class Arithmetic : uint8_t { kExact, kFast };
+using hotset::Arithmetic;
 
 // A stack of 64-byte aligned memory that keeps what it once had. Taking more than was reserved
 // allocates, which is right but slow; num_allocations() tells.

@@ -48,6 +48,17 @@ void apply_yarn(const RopeConfig& config, RopeTable& table) {
   }
 }
 
+constexpr int64_t kAngleCost = 64;  // a double sine and cosine, in elements of for_shares
+
+void angles_of(const RopeView& rope, int64_t position, float* row) {
+  const int64_t half = rope.rotary_dims / 2;
+  for (int64_t i = 0; i < half; ++i) {
+    const double angle = static_cast<double>(position) * rope.inv_freq[i];
+    row[i] = static_cast<float>(std::cos(angle) * rope.attention_factor);
+    row[half + i] = static_cast<float>(std::sin(angle) * rope.attention_factor);
+  }
+}
+
 }  // namespace
 
 RopeTable make_rope_table(const RopeConfig& config) {
@@ -65,19 +76,27 @@ RopeTable make_rope_table(const RopeConfig& config) {
 
 void rope_angles(cpu::Queue& queue, const RopeTable& table, std::span<const int64_t> positions,
                  float* cos_sin) {
-  const auto half = static_cast<int64_t>(table.inv_freq.size());
-  constexpr int64_t kCost = 64;  // a double sine and cosine, in elements of for_shares
-  cpu::for_shares(queue, std::ssize(positions), half * kCost, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      float* row = cos_sin + t * 2 * half;
-      const auto position = static_cast<double>(positions[static_cast<size_t>(t)]);
-      for (int64_t i = 0; i < half; ++i) {
-        const double angle = position * table.inv_freq[static_cast<size_t>(i)];
-        row[i] = static_cast<float>(std::cos(angle) * table.attention_factor);
-        row[half + i] = static_cast<float>(std::sin(angle) * table.attention_factor);
+  const RopeView rope = table.view();
+  cpu::for_shares(queue, std::ssize(positions), rope.rotary_dims / 2 * kAngleCost, 1,
+                  [&](int64_t begin, int64_t end) {
+                    for (int64_t t = begin; t < end; ++t) {
+                      angles_of(rope, positions[static_cast<size_t>(t)],
+                                cos_sin + t * rope.rotary_dims);
+                    }
+                  });
+}
+
+void rope_angles(cpu::Queue& queue, const RopeView& rope, const StepBatch& batch, float* cos_sin) {
+  const int64_t half = rope.rotary_dims / 2;
+  for (int32_t s = 0; s < batch.num_sequences; ++s) {
+    const SequenceRows& rows = batch.sequences[s];
+    cpu::for_shares(queue, rows.num_tokens, half * kAngleCost, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        angles_of(rope, rows.first_position + t,
+                  cos_sin + (rows.token_begin + t) * rope.rotary_dims);
       }
-    }
-  });
+    });
+  }
 }
 
 void rope(cpu::Queue& queue, const RopeParams& params, const float* cos_sin, float* x) {

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cuda_runtime.h>
+#include <fmt/format.h>
+
+#include <mutex>
+#include <unordered_map>
+
+#include "cuda/runtime.h"
+
+namespace hotset::cuda {
+namespace {
+
+constexpr int kMinComputeMajor = 8;
+constexpr int64_t kSharedWithoutOptIn = 48 * 1024;
+
+ErrorKind kind_of(cudaError_t error) {
+  switch (error) {
+    case cudaErrorMemoryAllocation:
+    case cudaErrorDevicesUnavailable:
+    case cudaErrorLaunchOutOfResources:
+      return ErrorKind::kResource;
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchFailure:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case cudaErrorAssert:
+    case cudaErrorContained:
+      return ErrorKind::kDeviceLost;
+    case cudaErrorNoDevice:
+    case cudaErrorInsufficientDriver:
+    case cudaErrorInvalidDevice:
+      return ErrorKind::kNotFound;
+    default:
+      return ErrorKind::kInternal;
+  }
+}
+
+Status check(cudaError_t error, const char* call) {
+  if (error == cudaSuccess) return {};
+  cudaGetLastError();  // a failure that is not sticky is not the next call's
+  return fail(fmt::format("{}: {}", call, cudaGetErrorString(error)), kind_of(error));
+}
+
+cudaStream_t native(Stream stream) {
+  return static_cast<cudaStream_t>(stream.handle);
+}
+cudaEvent_t native(Event event) {
+  return static_cast<cudaEvent_t>(event.handle);
+}
+cudaGraphExec_t native(Graph graph) {
+  return static_cast<cudaGraphExec_t>(graph.handle);
+}
+dim3 native(Grid grid) {
+  return {grid.x, grid.y, grid.z};
+}
+
+Result<DeviceInfo> device_info(int ordinal) {
+  cudaDeviceProp p;
+  HS_RETURN_IF_ERROR(check(cudaGetDeviceProperties(&p, ordinal), "cudaGetDeviceProperties"));
+  return DeviceInfo{.ordinal = ordinal,
+                    .name = p.name,
+                    .compute_major = p.major,
+                    .compute_minor = p.minor,
+                    .num_sms = p.multiProcessorCount,
+                    .total_bytes = static_cast<int64_t>(p.totalGlobalMem),
+                    .l2_bytes = p.l2CacheSize,
+                    .max_shared_bytes = static_cast<int64_t>(p.sharedMemPerBlockOptin)};
+}
+
+class RealRuntime final : public Runtime {
+ public:
+  explicit RealRuntime(DeviceInfo info) : info_(std::move(info)) {}
+
+  [[nodiscard]] const DeviceInfo& info() const override { return info_; }
+
+  Result<int64_t> free_bytes() override {
+    size_t free = 0, total = 0;
+    HS_RETURN_IF_ERROR(use());
+    HS_RETURN_IF_ERROR(check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo"));
+    return static_cast<int64_t>(free);
+  }
+
+  Result<void*> allocate(int64_t bytes) override {
+    void* data = nullptr;
+    if (Status status = use(); !status) return fail(status.error());
+    if (Status status = check(cudaMalloc(&data, static_cast<size_t>(bytes)), "cudaMalloc");
+        !status) {
+      return fail(with_size(status.error(), bytes));
+    }
+    return data;
+  }
+  void free(void* data) override { cudaFree(data); }
+
+  Result<void*> allocate_pinned(int64_t bytes) override {
+    void* data = nullptr;
+    HS_RETURN_IF_ERROR(use());
+    const auto flags = cudaHostAllocPortable | cudaHostAllocMapped;
+    if (Status status =
+            check(cudaHostAlloc(&data, static_cast<size_t>(bytes), flags), "cudaHostAlloc");
+        !status) {
+      return fail(with_size(status.error(), bytes));
+    }
+    return data;
+  }
+  void free_pinned(void* data) override { cudaFreeHost(data); }
+
+  Status pin(void* data, int64_t bytes) override {
+    HS_RETURN_IF_ERROR(use());
+    const auto flags = cudaHostRegisterPortable | cudaHostRegisterMapped;
+    if (Status status =
+            check(cudaHostRegister(data, static_cast<size_t>(bytes), flags), "cudaHostRegister");
+        !status) {
+      return fail(with_size(status.error(), bytes));
+    }
+    return {};
+  }
+  void unpin(void* data) override { cudaHostUnregister(data); }
+
+  Result<Stream> create_stream() override {
+    cudaStream_t stream = nullptr;
+    HS_RETURN_IF_ERROR(use());
+    HS_RETURN_IF_ERROR(check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),
+                             "cudaStreamCreateWithFlags"));
+    return Stream{stream};
+  }
+  void destroy(Stream stream) override { cudaStreamDestroy(native(stream)); }
+  Status synchronize(Stream stream) override {
+    return check(cudaStreamSynchronize(native(stream)), "cudaStreamSynchronize");
+  }
+
+  Result<Event> create_event() override {
+    cudaEvent_t event = nullptr;
+    HS_RETURN_IF_ERROR(use());
+    HS_RETURN_IF_ERROR(check(cudaEventCreate(&event), "cudaEventCreate"));
+    return Event{event};
+  }
+  void destroy(Event event) override { cudaEventDestroy(native(event)); }
+  Status record(Event event, Stream stream) override {
+    return check(cudaEventRecord(native(event), native(stream)), "cudaEventRecord");
+  }
+  Status wait(Stream stream, Event event) override {
+    return check(cudaStreamWaitEvent(native(stream), native(event), 0), "cudaStreamWaitEvent");
+  }
+  Result<bool> is_done(Event event) override {
+    const cudaError_t state = cudaEventQuery(native(event));
+    if (state == cudaErrorNotReady) return false;
+    HS_RETURN_IF_ERROR(check(state, "cudaEventQuery"));
+    return true;
+  }
+  Result<double> elapsed_seconds(Event begin, Event end) override {
+    float ms = 0;
+    HS_RETURN_IF_ERROR(
+        check(cudaEventElapsedTime(&ms, native(begin), native(end)), "cudaEventElapsedTime"));
+    return static_cast<double>(ms) / 1000;
+  }
+
+  Status copy(void* to, const void* from, int64_t bytes, Stream stream) override {
+    return check(
+        cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDefault, native(stream)),
+        "cudaMemcpyAsync");
+  }
+  Status fill(void* to, int byte, int64_t bytes, Stream stream) override {
+    return check(cudaMemsetAsync(to, byte, static_cast<size_t>(bytes), native(stream)),
+                 "cudaMemsetAsync");
+  }
+  Status launch(const Launch& launch, Stream stream) override {
+    HS_RETURN_IF_ERROR(use());
+    HS_RETURN_IF_ERROR(opt_into_shared(launch));
+    return check(
+        cudaLaunchKernel(launch.kernel, native(launch.grid), native(launch.block), launch.arguments,
+                         static_cast<size_t>(launch.shared_bytes), native(stream)),
+        launch.name);
+  }
+
+  Status begin_capture(Stream stream) override {
+    return check(cudaStreamBeginCapture(native(stream), cudaStreamCaptureModeThreadLocal),
+                 "cudaStreamBeginCapture");
+  }
+  Result<Graph> end_capture(Stream stream) override {
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t exec = nullptr;
+    HS_RETURN_IF_ERROR(check(cudaStreamEndCapture(native(stream), &graph), "cudaStreamEndCapture"));
+    const Status made = check(cudaGraphInstantiate(&exec, graph, 0), "cudaGraphInstantiate");
+    cudaGraphDestroy(graph);
+    if (!made) return fail(made.error());
+    return Graph{exec};
+  }
+  Status launch(Graph graph, Stream stream) override {
+    return check(cudaGraphLaunch(native(graph), native(stream)), "cudaGraphLaunch");
+  }
+  void destroy(Graph graph) override { cudaGraphExecDestroy(native(graph)); }
+
+ private:
+  // The device is a setting of the calling thread.
+  Status use() { return check(cudaSetDevice(info_.ordinal), "cudaSetDevice"); }
+  static Error with_size(Error error, int64_t bytes) {
+    error.message += fmt::format(" ({:.2f} GiB asked)", static_cast<double>(bytes) / (1 << 30));
+    return error;
+  }
+
+  Status opt_into_shared(const Launch& launch) {
+    if (launch.shared_bytes <= kSharedWithoutOptIn) return {};
+    const std::lock_guard lock(shared_mutex_);
+    int64_t& granted = shared_bytes_[launch.kernel];
+    if (granted >= launch.shared_bytes) return {};
+    HS_RETURN_IF_ERROR(
+        check(cudaFuncSetAttribute(launch.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   static_cast<int>(launch.shared_bytes)),
+              "cudaFuncSetAttribute"));
+    granted = launch.shared_bytes;
+    return {};
+  }
+
+  DeviceInfo info_;
+  std::mutex shared_mutex_;
+  std::unordered_map<const void*, int64_t> shared_bytes_;
+};
+
+}  // namespace
+
+bool is_built_with_cuda() {
+  return true;
+}
+
+Result<std::vector<DeviceInfo>> list_devices() {
+  int count = 0;
+  HS_RETURN_IF_ERROR(check(cudaGetDeviceCount(&count), "cudaGetDeviceCount"));
+  std::vector<DeviceInfo> devices;
+  for (int i = 0; i < count; ++i) {
+    HS_ASSIGN_OR_RETURN(DeviceInfo info, device_info(i));
+    devices.push_back(std::move(info));
+  }
+  return devices;
+}
+
+Result<std::unique_ptr<Runtime>> open_runtime(int ordinal) {
+  HS_ASSIGN_OR_RETURN(const std::vector<DeviceInfo> devices, list_devices());
+  if (ordinal < 0 || ordinal >= static_cast<int>(devices.size())) {
+    return fail(fmt::format("CUDA device {} of {}", ordinal, devices.size()), ErrorKind::kNotFound);
+  }
+  const DeviceInfo& info = devices[static_cast<size_t>(ordinal)];
+  if (info.compute_major < kMinComputeMajor) {
+    return fail(fmt::format("{} has compute capability {}.{}; 8.0 (Ampere) or newer is needed",
+                            info.name, info.compute_major, info.compute_minor),
+                ErrorKind::kUnsupported);
+  }
+  HS_RETURN_IF_ERROR(check(cudaSetDevice(ordinal), "cudaSetDevice"));
+  HS_RETURN_IF_ERROR(check(cudaFree(nullptr), "cudaFree"));  // makes the context, or says why not
+  return std::make_unique<RealRuntime>(info);
+}
+
+}  // namespace hotset::cuda
