@@ -4,7 +4,8 @@
 GPTQModel 5.7.0 picks the layers as for the large models of this family: delta-net, expert and
 shared-expert linears become 4-bit; full attention, embeddings, lm_head, norms, convolutions,
 in_proj_ba, routers and the shared expert's gate stay BF16. It does not know the
-multi-token-prediction head, so this script puts the mtp.* tensors (BF16) back, together with the original config spelling, and writes one file.
+multi-token-prediction head, so this script puts the mtp.* tensors (BF16) back, together with the
+original config spelling, and writes one file.
 Use: quantize_gptq.py MODEL_DIR OUT_DIR (gptqmodel 5.7.0, transformers 4.57.6).
 """
 
