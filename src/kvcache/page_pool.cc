@@ -10,16 +10,25 @@
 namespace hotset {
 
 Result<PagePool> PagePool::create(const PagePoolShape& shape) {
+  PagePool pool = PagePool(shape);
+  HS_ASSIGN_OR_RETURN(pool.owned_, HugeBuffer::allocate(shape.bytes()));
+  pool.base_ = pool.owned_.data();
+  return pool;
+}
+
+PagePool PagePool::create_in(const PagePoolShape& shape, std::byte* memory) {
+  PagePool pool = PagePool(shape);
+  pool.base_ = memory;
+  return pool;
+}
+
+PagePool::PagePool(const PagePoolShape& shape) : shape_(shape) {
   HS_CHECK(shape.num_pages >= 0 && shape.page_tokens > 0, "{} pages of {} tokens", shape.num_pages,
            shape.page_tokens);
-  PagePool pool;
-  pool.shape_ = shape;
-  HS_ASSIGN_OR_RETURN(pool.memory_, HugeBuffer::allocate(shape.bytes()));
-  pool.in_use_.assign(static_cast<size_t>(shape.num_pages), false);
+  in_use_.assign(static_cast<size_t>(shape.num_pages), false);
   for (int64_t page = shape.num_pages; page > 0; --page) {
-    pool.free_.push_back(static_cast<int32_t>(page - 1));
+    free_.push_back(static_cast<int32_t>(page - 1));
   }
-  return pool;
 }
 
 Result<int32_t> PagePool::acquire() {
@@ -39,10 +48,6 @@ void PagePool::release(int32_t page) {
            "page {} is not in use", page);
   in_use_[static_cast<size_t>(page)] = false;
   free_.push_back(page);
-}
-
-std::byte* PagePool::layer_data(int32_t page, int64_t layer) {
-  return memory_.data() + page * shape_.page_bytes() + layer * shape_.layer_bytes();
 }
 
 bool PagePool::check_integrity() const {

@@ -33,7 +33,10 @@ struct PagePoolShape {
 
 class PagePool {
  public:
-  static Result<PagePool> create(const PagePoolShape& shape);
+  static Result<PagePool> create(const PagePoolShape& shape);  // in host memory
+  // In `memory`, of shape.bytes() bytes anywhere, which outlives the pool; the pool never touches
+  // it.
+  static PagePool create_in(const PagePoolShape& shape, std::byte* memory);
 
   [[nodiscard]] const PagePoolShape& shape() const { return shape_; }
   [[nodiscard]] int64_t num_free() const { return static_cast<int64_t>(free_.size()); }
@@ -44,14 +47,19 @@ class PagePool {
   void release(int32_t page);
 
   // `layer` counts full attention layers. Valid while the pool lives.
-  [[nodiscard]] std::byte* layer_data(int32_t page, int64_t layer);
+  [[nodiscard]] std::byte* layer_data(int32_t page, int64_t layer) const {
+    return base_ + page * shape_.page_bytes() + layer * shape_.layer_bytes();
+  }
 
   // Every page is either free once or in use; for tests and the idle loop.
   [[nodiscard]] bool check_integrity() const;
 
  private:
+  explicit PagePool(const PagePoolShape& shape);
+
   PagePoolShape shape_;
-  HugeBuffer memory_;
+  HugeBuffer owned_;
+  std::byte* base_ = nullptr;
   std::vector<int32_t> free_;
   std::vector<bool> in_use_;
 };

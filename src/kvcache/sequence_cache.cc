@@ -17,9 +17,8 @@ SequenceCache::SequenceCache(SequenceCache&& other) noexcept
       state_pool_(other.state_pool_),
       slot_(std::exchange(other.slot_, -1)),
       num_tokens_(std::exchange(other.num_tokens_, 0)),
-      pages_(std::move(other.pages_)) {
-  other.pages_.clear();
-}
+      pages_(std::exchange(other.pages_, {})),
+      page_data_(std::exchange(other.page_data_, {})) {}
 
 SequenceCache& SequenceCache::operator=(SequenceCache&& other) noexcept {
   if (this == &other) return *this;
@@ -29,6 +28,7 @@ SequenceCache& SequenceCache::operator=(SequenceCache&& other) noexcept {
   slot_ = std::exchange(other.slot_, -1);
   num_tokens_ = std::exchange(other.num_tokens_, 0);
   pages_ = std::exchange(other.pages_, {});
+  page_data_ = std::exchange(other.page_data_, {});
   return *this;
 }
 
@@ -39,6 +39,7 @@ SequenceCache::~SequenceCache() {
 void SequenceCache::release() {
   for (const int32_t page : pages_) page_pool_->release(page);
   pages_.clear();
+  page_data_.clear();
   if (slot_ >= 0) state_pool_->release(std::exchange(slot_, -1));
 }
 
@@ -52,6 +53,9 @@ Status SequenceCache::reserve(int64_t num_tokens) {
       return fail(std::move(page).error());
     }
     pages_.push_back(*page);
+  }
+  for (size_t i = page_data_.size(); i < need; ++i) {
+    page_data_.push_back(page_pool_->layer_data(pages_[i], 0));
   }
   return {};
 }

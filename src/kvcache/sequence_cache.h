@@ -4,6 +4,7 @@
 // agree, which is at `num_tokens` and nowhere else.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -28,7 +29,10 @@ class SequenceCache {
   void commit(int64_t num_tokens) { num_tokens_ = num_tokens; }
 
   [[nodiscard]] const std::vector<int32_t>& pages() const { return pages_; }
+  // Where they begin, in the same order; valid until reserve().
+  [[nodiscard]] const std::vector<std::byte*>& page_data() const { return page_data_; }
   [[nodiscard]] int32_t state_slot() const { return slot_; }
+  [[nodiscard]] float* state_data() const { return state_pool_->slot_data(slot_); }
 
  private:
   SequenceCache(PagePool& pages, StatePool& states, int32_t slot)
@@ -40,6 +44,7 @@ class SequenceCache {
   int32_t slot_;
   int64_t num_tokens_ = 0;
   std::vector<int32_t> pages_;
+  std::vector<std::byte*> page_data_;
 };
 
 }  // namespace hotset

@@ -4,22 +4,31 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/check.h"
 
 namespace hotset {
 
 Result<StatePool> StatePool::create(const StatePoolShape& shape) {
-  StatePool pool;
-  pool.shape_ = shape;
+  StatePool pool = StatePool(shape);
   const int64_t bytes = shape.num_slots * shape.slot_floats() * int64_t{sizeof(float)};
-  HS_ASSIGN_OR_RETURN(pool.memory_, HugeBuffer::allocate(std::max<int64_t>(bytes, 1)));
-  pool.in_use_.assign(static_cast<size_t>(shape.num_slots), false);
-  for (int64_t slot = shape.num_slots; slot > 0; --slot) {
-    pool.free_.push_back(static_cast<int32_t>(slot - 1));
-  }
+  HS_ASSIGN_OR_RETURN(pool.owned_, HugeBuffer::allocate(std::max<int64_t>(bytes, 1)));
+  pool.base_ = reinterpret_cast<float*>(pool.owned_.data());
   return pool;
+}
+
+StatePool StatePool::create_in(const StatePoolShape& shape, StateMemory& memory) {
+  StatePool pool = StatePool(shape);
+  pool.elsewhere_ = &memory;
+  pool.base_ = memory.data();
+  return pool;
+}
+
+StatePool::StatePool(const StatePoolShape& shape) : shape_(shape) {
+  in_use_.assign(static_cast<size_t>(shape.num_slots), false);
+  for (int64_t slot = shape.num_slots; slot > 0; --slot) {
+    free_.push_back(static_cast<int32_t>(slot - 1));
+  }
 }
 
 Result<int32_t> StatePool::acquire() {
@@ -30,8 +39,10 @@ Result<int32_t> StatePool::acquire() {
   const int32_t slot = free_.back();
   free_.pop_back();
   in_use_[static_cast<size_t>(slot)] = true;
-  if (shape_.num_layers > 0) {
-    std::memset(delta_state(slot, 0), 0, static_cast<size_t>(shape_.slot_floats()) * sizeof(float));
+  if (elsewhere_ != nullptr) {
+    elsewhere_->clear(slot_data(slot), shape_.slot_floats());
+  } else {
+    std::fill_n(slot_data(slot), shape_.slot_floats(), 0.0f);
   }
   return slot;
 }
@@ -44,18 +55,11 @@ void StatePool::release(int32_t slot) {
 }
 
 void StatePool::copy(int32_t from, int32_t to) {
-  if (shape_.num_layers == 0) return;
-  std::memcpy(delta_state(to, 0), delta_state(from, 0),
-              static_cast<size_t>(shape_.slot_floats()) * sizeof(float));
-}
-
-float* StatePool::delta_state(int32_t slot, int64_t layer) {
-  auto* base = reinterpret_cast<float*>(memory_.data());
-  return base + slot * shape_.slot_floats() + layer * shape_.layer_floats();
-}
-
-float* StatePool::conv_state(int32_t slot, int64_t layer) {
-  return delta_state(slot, layer) + shape_.delta_floats;
+  if (elsewhere_ != nullptr) {
+    elsewhere_->copy(slot_data(to), slot_data(from), shape_.slot_floats());
+  } else {
+    std::copy_n(slot_data(from), shape_.slot_floats(), slot_data(to));
+  }
 }
 
 }  // namespace hotset

@@ -25,9 +25,20 @@ struct StatePoolShape {
   [[nodiscard]] int64_t slot_floats() const { return num_layers * layer_floats(); }
 };
 
+// How slots are cleared and copied where they lie, for slots outside of host memory.
+class StateMemory {
+ public:
+  virtual ~StateMemory() = default;
+  [[nodiscard]] virtual float* data() const = 0;  // slot 0
+  virtual void clear(float* at, int64_t count) = 0;
+  virtual void copy(float* to, const float* from, int64_t count) = 0;
+};
+
 class StatePool {
  public:
-  static Result<StatePool> create(const StatePoolShape& shape);
+  static Result<StatePool> create(const StatePoolShape& shape);  // in host memory
+  // In `memory`, of num_slots · slot_floats() floats, which outlives the pool.
+  static StatePool create_in(const StatePoolShape& shape, StateMemory& memory);
 
   [[nodiscard]] const StatePoolShape& shape() const { return shape_; }
   [[nodiscard]] int64_t num_free() const { return static_cast<int64_t>(free_.size()); }
@@ -37,12 +48,17 @@ class StatePool {
   void release(int32_t slot);
   void copy(int32_t from, int32_t to);
 
-  [[nodiscard]] float* delta_state(int32_t slot, int64_t layer);
-  [[nodiscard]] float* conv_state(int32_t slot, int64_t layer);
+  // A layer's part begins at layer · shape().layer_floats(): delta_floats of S, then the
+  // convolution's inputs.
+  [[nodiscard]] float* slot_data(int32_t slot) const { return base_ + slot * shape_.slot_floats(); }
 
  private:
+  explicit StatePool(const StatePoolShape& shape);
+
   StatePoolShape shape_;
-  HugeBuffer memory_;
+  HugeBuffer owned_;
+  StateMemory* elsewhere_ = nullptr;
+  float* base_ = nullptr;
   std::vector<int32_t> free_;
   std::vector<bool> in_use_;
 };

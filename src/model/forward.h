@@ -15,40 +15,50 @@
 
 #include "kernels/cpu/queue.h"
 #include "kernels/rope.h"
-#include "kvcache/sequence_cache.h"
+#include "kernels/step_batch.h"
 #include "model/config.h"
+#include "model/experts_runner.h"
 #include "model/weights.h"
 #include "model/workspace.h"
 #include "telemetry/stage_clock.h"
 
 namespace hotset {
 
-// Everything a step works on; all of it outlives the call.
+// Where a layer lies within a page of the KV cache and within a state slot.
+struct CacheLayout {
+  int64_t kv_layer_bytes = 0;      // PagePoolShape::layer_bytes
+  int64_t state_layer_floats = 0;  // StatePoolShape::layer_floats
+  int64_t delta_floats = 0;        // of them, before the convolution's inputs
+};
+
+// Everything a step works on; all of it outlives the call. With a cuda::Queue every pointer but
+// those in `config` is device memory.
+template <typename Queue>
 struct ForwardContext {
   const ModelConfig& config;
   const ModelWeights& weights;
-  const RopeTable& rope;
-  cpu::Queue& queue;
+  RopeView rope;
+  Queue& queue;
   Workspace& workspace;
-  PagePool& pages;
-  StatePool& states;
-  StageClock* clock = nullptr;  // optional
+  ExpertsRunner<Queue>& experts;
+  CacheLayout cache;
+  StageClock* clock = nullptr;  // optional; CPU only
 };
 
-// Appends `ids` (1 … workspace.shape.max_chunk of them, each < vocab_size) to the sequence and
-// writes the logits of its last `num_logits` tokens, fp32 [num_logits, vocab_size]. The sequence's
-// pages have been reserved up to its new length. How a prompt is cut into calls does not change
-// what it computes beyond rounding of the chunked delta rule.
-void forward(ForwardContext& context, SequenceCache& sequence, std::span<const int32_t> ids,
+// Appends `ids`, batch.num_tokens of them, 1 … workspace.shape.max_chunk, each < vocab_size, to the
+// sequences of `batch`, and writes the logits of its last `num_logits` rows, fp32 [num_logits,
+// vocab_size]. The sequences' pages reach up to their new lengths. How a prompt is cut into calls
+// does not change what it computes beyond rounding of the chunked delta rule.
+template <typename Queue>
+void forward(ForwardContext<Queue>& context, const StepBatch& batch, std::span<const int32_t> ids,
              int64_t num_logits, float* logits);
 
-// The multi-token-prediction head over the tokens of the forward() that was just made on this
-// sequence, whose final hidden states are still in the workspace: row i reads the hidden state of
-// that call's token i together with next_ids[i], the token that follows it, and predicts the one
-// after. Writes the logits of the last `num_logits` rows. Its K and V live in the last layer of the
-// pages, at the positions of the trunk's tokens. Requires weights.mtp and next_ids.size() == that
-// call's size.
-void forward_mtp(ForwardContext& context, SequenceCache& sequence,
+// The multi-token-prediction head over the tokens of the forward() that was just made with the same
+// batch, whose final hidden states are still in the workspace: row i reads the hidden state of that
+// call's token i together with next_ids[i], the token that follows it, and predicts the one after.
+// Writes the logits of the last `num_logits` rows. Its K and V live in the last layer of the pages,
+// at the positions of the trunk's tokens. Requires weights.mtp.
+void forward_mtp(ForwardContext<cpu::Queue>& context, const StepBatch& batch,
                  std::span<const int32_t> next_ids, int64_t num_logits, float* logits);
 
 }  // namespace hotset

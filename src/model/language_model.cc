@@ -15,13 +15,10 @@
 #include "kernels/rope.h"
 #include "kvcache/sequence_cache.h"
 #include "memory/memory_info.h"
-#include "model/forward.h"
-#include "model/workspace.h"
+#include "model/cpu_backend.h"
 
 namespace hotset {
 namespace {
-
-constexpr int64_t kPageTokens = 64;
 
 // The directory, opened and understood.
 struct OpenModel {
@@ -54,18 +51,6 @@ RopeTable rope_table(const ModelConfig& c) {
                           .attention_factor = rope.attention_factor});
 }
 
-int64_t kv_bytes_per_token(const ModelConfig& c, KvType type) {
-  return c.num_full_attention_layers() * 2 * c.num_key_value_heads * c.head_dim *
-         kv_type_bytes(type);
-}
-
-StatePoolShape state_shape(const ModelConfig& c, int64_t num_slots) {
-  return {.num_layers = c.num_linear_attention_layers(),
-          .delta_floats = c.value_dim() * c.linear_key_head_dim,
-          .conv_floats = (c.linear_conv_kernel_dim - 1) * c.conv_dim(),
-          .num_slots = num_slots};
-}
-
 int64_t packed_bytes(const WeightPlan& plan) {
   int64_t bytes = plan.dense_bytes;
   for (const int64_t bank : plan.bank_bytes) bytes += bank;
@@ -89,7 +74,8 @@ Result<int64_t> plan_context(const ModelConfig& c, const ModelOptions& options, 
                             gib(weights), gib(memory.usable_bytes())),
                 ErrorKind::kResource);
   }
-  const int64_t token_bytes = std::max<int64_t>(1, kv_bytes_per_token(c, options.kv_type));
+  const int64_t token_bytes =
+      std::max<int64_t>(1, kv_bytes_per_token(c, kv_type_bytes(options.kv_type)));
   const int64_t fits = left / 2 / token_bytes / kPageTokens * kPageTokens;
   if (asked > fits || fits == 0) {
     return fail(
@@ -128,62 +114,32 @@ Status check_ids(std::span<const int32_t> ids, int64_t vocab_size) {
   return {};
 }
 
-int64_t widest_input(const ModelConfig& c) {
-  return std::max({c.hidden_size, c.value_dim(), c.num_attention_heads * c.head_dim,
-                   c.moe_intermediate_size, c.shared_expert_intermediate_size,
-                   c.intermediate_size});
-}
-
 }  // namespace
 
-// In order of construction: threads, weights, caches, buffers.
+// In order of construction.
 struct LanguageModel::Parts {
   ModelOptions options;
   ModelConfig config;
-  std::unique_ptr<cpu::WorkerPool> pool;
-  std::unique_ptr<cpu::Queue> queue;
-  std::unique_ptr<ModelWeights> weights;
-  LoadReport report;
   RopeTable rope;
-  std::optional<PagePool> pages;
-  std::optional<StatePool> states;
-  std::optional<Workspace> workspace;
-  std::optional<ForwardContext> forward;
-
-  Status create_caches();
-  void reserve_scratch();
+  LoadReport report;
+  std::unique_ptr<cpu::WorkerPool> pool;
+  std::unique_ptr<Backend> backend;
 };
 
-Status LanguageModel::Parts::create_caches() {
-  PagePoolShape shape{
-      .num_layers = config.num_full_attention_layers() + (weights->mtp != nullptr ? 1 : 0),
-      .num_key_value_heads = config.num_key_value_heads,
-      .head_dim = config.head_dim,
-      .value_bytes = kv_type_bytes(options.kv_type),
-      .page_tokens = kPageTokens};
-  HS_ASSIGN_OR_RETURN(shape.num_pages, plan_pages(options, shape.page_bytes()));
-  HS_ASSIGN_OR_RETURN(PagePool page_pool, PagePool::create(shape));
-  HS_ASSIGN_OR_RETURN(StatePool state_pool,
-                      StatePool::create(state_shape(config, options.max_num_seqs)));
-  HS_ASSIGN_OR_RETURN(Workspace buffers, create_workspace(config,
-                                                          {.max_chunk = options.prefill_chunk,
-                                                           .max_context = options.max_model_len,
-                                                           .page_tokens = kPageTokens,
-                                                           .kv_type = options.kv_type},
-                                                          *queue));
-  pages.emplace(std::move(page_pool));
-  states.emplace(std::move(state_pool));
-  workspace.emplace(std::move(buffers));
-  return {};
-}
-
-void LanguageModel::Parts::reserve_scratch() {
-  queue->reserve(options.prefill_chunk, widest_input(config));
-  const int64_t width = std::max({config.moe_intermediate_size, config.intermediate_size,
-                                  config.shared_expert_intermediate_size});
-  queue->scratch.reserve(moe_scratch_bytes(options.prefill_chunk, config.hidden_size, width,
-                                           static_cast<int32_t>(config.num_experts_per_tok + 1),
-                                           config.num_experts + 1, pool->num_threads()));
+Result<std::unique_ptr<Backend>> LanguageModel::create_cpu_backend(
+    const Parts& parts, std::unique_ptr<ModelWeights> weights) {
+  const ModelOptions& options = parts.options;
+  const PagePoolShape shape =
+      page_pool_shape(parts.config, weights->mtp != nullptr, kv_type_bytes(options.kv_type));
+  HS_ASSIGN_OR_RETURN(const int64_t num_pages, plan_pages(options, shape.page_bytes()));
+  return CpuBackend::create(parts.config, parts.rope, *parts.pool, std::move(weights),
+                            {.isa = options.isa,
+                             .arithmetic = options.arithmetic,
+                             .kv_type = options.kv_type,
+                             .max_context = options.max_model_len,
+                             .prefill_chunk = options.prefill_chunk,
+                             .max_num_seqs = options.max_num_seqs,
+                             .num_pages = num_pages});
 }
 
 LanguageModel::LanguageModel(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -197,8 +153,6 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::load(const std::string& di
   ModelOptions& chosen = parts->options;
   parts->pool = std::make_unique<cpu::WorkerPool>(options.cpu_threads, options.pin_threads);
   chosen.cpu_threads = parts->pool->num_threads();
-  parts->queue = std::make_unique<cpu::Queue>(
-      cpu::Queue{.pool = *parts->pool, .isa = options.isa, .arithmetic = options.arithmetic});
 
   const LoadOptions load_options{
       .dense_8bit = options.dense_8bit, .mtp = options.mtp, .num_threads = chosen.cpu_threads};
@@ -207,13 +161,11 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::load(const std::string& di
   HS_ASSIGN_OR_RETURN(chosen.max_model_len,
                       plan_context(open.config, chosen, packed_bytes(open.plan)));
   chosen.prefill_chunk = std::clamp<int64_t>(chosen.prefill_chunk, 1, chosen.max_model_len);
-  HS_ASSIGN_OR_RETURN(parts->weights, load_weights(open.checkpoint, std::move(open.plan),
-                                                   load_options, progress, &parts->report));
   parts->rope = rope_table(parts->config);
-  HS_RETURN_IF_ERROR(parts->create_caches());
-  parts->reserve_scratch();
-  parts->forward.emplace(ForwardContext{parts->config, *parts->weights, parts->rope, *parts->queue,
-                                        *parts->workspace, *parts->pages, *parts->states});
+  HS_ASSIGN_OR_RETURN(
+      std::unique_ptr<ModelWeights> weights,
+      load_weights(open.checkpoint, std::move(open.plan), load_options, progress, &parts->report));
+  HS_ASSIGN_OR_RETURN(parts->backend, create_cpu_backend(*parts, std::move(weights)));
   return std::unique_ptr<LanguageModel>(new LanguageModel(std::move(parts)));
 }
 
@@ -237,7 +189,8 @@ int64_t LanguageModel::prefill_chunk() const {
 }
 
 Result<std::unique_ptr<SequenceState>> LanguageModel::new_sequence(int64_t num_tokens_expected) {
-  HS_ASSIGN_OR_RETURN(SequenceCache cache, SequenceCache::create(*parts_->pages, *parts_->states));
+  HS_ASSIGN_OR_RETURN(SequenceCache cache,
+                      SequenceCache::create(parts_->backend->pages(), parts_->backend->states()));
   HS_RETURN_IF_ERROR(cache.reserve(std::clamp<int64_t>(num_tokens_expected, 1, max_tokens())));
   return std::make_unique<ModelSequence>(std::move(cache));
 }
@@ -262,7 +215,8 @@ Status LanguageModel::extend_by(SequenceState& sequence, std::span<const int32_t
     const size_t count = std::min(ids.size(), static_cast<size_t>(prefill_chunk()));
     const bool last = count == ids.size();
     const int64_t num_logits = all_logits ? static_cast<int64_t>(count) : last ? 1 : 0;
-    forward(*parts_->forward, cache, ids.first(count), num_logits, to);
+    const SequencePart part{&cache, ids.first(count)};
+    HS_RETURN_IF_ERROR(parts_->backend->forward({&part, 1}, num_logits, to));
     to += num_logits * vocab_size();
     ids = ids.subspan(count);
   }
@@ -284,7 +238,7 @@ Status LanguageModel::extend_all_logits(SequenceState& sequence, std::span<const
 }
 
 bool LanguageModel::has_mtp() const {
-  return parts_->weights->mtp != nullptr;
+  return parts_->backend->has_mtp();
 }
 
 Status LanguageModel::draft_all_logits(SequenceState& sequence, std::span<const int32_t> next_ids,
@@ -295,14 +249,14 @@ Status LanguageModel::draft_all_logits(SequenceState& sequence, std::span<const 
   HS_CHECK(has_mtp() && count <= prefill_chunk() && count <= cache.num_tokens(), "{} drafts",
            count);
   HS_CHECK(static_cast<int64_t>(logits.size()) == count * vocab_size(), "{} logits", logits.size());
-  forward_mtp(*parts_->forward, cache, next_ids, count, logits.data());
-  return {};
+  return parts_->backend->forward_mtp({&cache, next_ids}, count, logits.data());
 }
 
 Result<std::unique_ptr<SequenceState>> LanguageModel::snapshot(const SequenceState& sequence) {
   const SequenceCache& cache = static_cast<const ModelSequence&>(sequence).cache;
-  HS_ASSIGN_OR_RETURN(SequenceCache copy, SequenceCache::create(*parts_->pages, *parts_->states));
-  parts_->states->copy(cache.state_slot(), copy.state_slot());
+  HS_ASSIGN_OR_RETURN(SequenceCache copy,
+                      SequenceCache::create(parts_->backend->pages(), parts_->backend->states()));
+  parts_->backend->states().copy(cache.state_slot(), copy.state_slot());
   copy.commit(cache.num_tokens());
   return std::make_unique<ModelSequence>(std::move(copy));
 }
@@ -314,13 +268,13 @@ Status LanguageModel::restore(SequenceState& sequence, const SequenceState& snap
     return fail(fmt::format("a snapshot at {} tokens of a sequence that has {}", saved.num_tokens(),
                             cache.num_tokens()));
   }
-  parts_->states->copy(saved.state_slot(), cache.state_slot());
+  parts_->backend->states().copy(saved.state_slot(), cache.state_slot());
   cache.commit(saved.num_tokens());
   return {};
 }
 
 void LanguageModel::set_clock(StageClock* clock) {
-  parts_->forward->clock = clock;
+  parts_->backend->set_clock(clock);
 }
 
 Result<ModelSummary> inspect_model(const std::string& directory, const ModelOptions& options) {
@@ -343,9 +297,9 @@ Result<ModelSummary> inspect_model(const std::string& directory, const ModelOpti
   summary.num_tensors = static_cast<int64_t>(open.checkpoint.tensors().size());
   summary.num_mtp_tensors = open.plan.num_mtp_tensors;
   summary.file_bytes = open.checkpoint.total_bytes();
-  summary.kv_bytes_per_token = kv_bytes_per_token(open.config, options.kv_type);
+  summary.kv_bytes_per_token = kv_bytes_per_token(open.config, kv_type_bytes(options.kv_type));
   summary.state_bytes_per_sequence =
-      state_shape(open.config, 1).slot_floats() * int64_t{sizeof(float)};
+      state_pool_shape(open.config, 1).slot_floats() * int64_t{sizeof(float)};
   summary.config = std::move(open.config);
   return summary;
 }

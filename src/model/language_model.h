@@ -11,6 +11,7 @@
 #include "kernels/attention.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/queue.h"
+#include "model/backend.h"
 #include "model/config.h"
 #include "model/weights.h"
 #include "request/token_model.h"
@@ -92,6 +93,8 @@ class LanguageModel : public TokenModel {
  private:
   struct Parts;
   explicit LanguageModel(std::unique_ptr<Parts> parts);
+  static Result<std::unique_ptr<Backend>> create_cpu_backend(const Parts& parts,
+                                                             std::unique_ptr<ModelWeights> weights);
   Status extend_by(SequenceState& sequence, std::span<const int32_t> ids, bool all_logits,
                    std::span<float> logits);
 

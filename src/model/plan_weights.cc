@@ -65,7 +65,8 @@ class Planner {
                 PackedMatrix& to, int bank = -1);
   Status add_task(Component component, LinearSource source, PackedMatrix& to, int bank);
   Status vector(Component component, const std::string& name, std::vector<int64_t> shape,
-                std::vector<float>& to);
+                Vector& to);
+  Vector keep(std::vector<float> values);
   [[nodiscard]] Component counted_as(Component component) const {
     return override_component_ == kNumComponents ? component : override_component_;
   }
@@ -156,9 +157,10 @@ Status Planner::linear(Component component, const std::string& module, int64_t r
 }
 
 Status Planner::vector(Component component, const std::string& name, std::vector<int64_t> shape,
-                       std::vector<float>& to) {
+                       Vector& to) {
   HS_ASSIGN_OR_RETURN(const TensorInfo* tensor, checkpoint_.require(name));
-  HS_ASSIGN_OR_RETURN(to, checkpoint_.read_floats(name, shape));
+  HS_ASSIGN_OR_RETURN(std::vector<float> values, checkpoint_.read_floats(name, shape));
+  to = keep(std::move(values));
   used_.insert(tensor);
   component = counted_as(component);
   ComponentSummary& summary = plan_.components[component];
@@ -168,6 +170,10 @@ Status Planner::vector(Component component, const std::string& name, std::vector
   summary.memory_bytes += static_cast<int64_t>(to.size() * sizeof(float));
   formats_[component][dtype_name(tensor->dtype)] += 1;
   return {};
+}
+
+Vector Planner::keep(std::vector<float> values) {
+  return plan_.weights->vectors.emplace_back(std::move(values));
 }
 
 Status Planner::linear_attention(const std::string& prefix, LinearAttentionWeights& out) {
@@ -185,15 +191,17 @@ Status Planner::linear_attention(const std::string& prefix, LinearAttentionWeigh
       vector(kLinearAttention, prefix + "norm.weight", {config_.linear_value_head_dim}, out.norm));
   const int64_t channels = config_.conv_dim();
   const int64_t kernel = config_.linear_conv_kernel_dim;
-  std::vector<float> conv;
+  Vector conv;
   HS_RETURN_IF_ERROR(
       vector(kLinearAttention, prefix + "conv1d.weight", {channels, 1, kernel}, conv));
-  out.conv1d.resize(conv.size());
+  std::vector<float> transposed(conv.size());
   for (int64_t c = 0; c < channels; ++c) {
     for (int64_t k = 0; k < kernel; ++k) {
-      out.conv1d[static_cast<size_t>(k * channels + c)] = conv[static_cast<size_t>(c * kernel + k)];
+      transposed[static_cast<size_t>(k * channels + c)] = conv[static_cast<size_t>(c * kernel + k)];
     }
   }
+  plan_.weights->vectors.pop_back();  // the order of the file is of no more use
+  out.conv1d = keep(std::move(transposed));
   return {};
 }
 

@@ -9,8 +9,10 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,31 +27,34 @@
 
 namespace hotset {
 
+// A parameter that is not a matrix; a view of ModelWeights::vectors.
+using Vector = std::span<const float>;
+
 struct LinearAttentionWeights {
-  PackedMatrix in_proj_qkvz;   // [qkvz_dim, hidden_size], grouped by key head as in the checkpoint
-  PackedMatrix in_proj_ba;     // [2·linear_num_value_heads, hidden_size], grouped likewise
-  PackedMatrix out_proj;       // [hidden_size, value_dim]
-  std::vector<float> conv1d;   // [linear_conv_kernel_dim, conv_dim] (transposed at load)
-  std::vector<float> a_log;    // [linear_num_value_heads]
-  std::vector<float> dt_bias;  // [linear_num_value_heads]
-  std::vector<float> norm;     // [linear_value_head_dim], plain weight
+  PackedMatrix in_proj_qkvz;  // [qkvz_dim, hidden_size], grouped by key head as in the checkpoint
+  PackedMatrix in_proj_ba;    // [2·linear_num_value_heads, hidden_size], grouped likewise
+  PackedMatrix out_proj;      // [hidden_size, value_dim]
+  Vector conv1d;              // [linear_conv_kernel_dim, conv_dim] (transposed at load)
+  Vector a_log;               // [linear_num_value_heads]
+  Vector dt_bias;             // [linear_num_value_heads]
+  Vector norm;                // [linear_value_head_dim], plain weight
 };
 
 struct FullAttentionWeights {
   PackedMatrix q_proj;  // [num_attention_heads · 2·head_dim, hidden_size], query then gate per head
   PackedMatrix k_proj;  // [num_key_value_heads · head_dim, hidden_size]
   PackedMatrix v_proj;
-  PackedMatrix o_proj;        // [hidden_size, num_attention_heads · head_dim]
-  std::vector<float> q_norm;  // [head_dim], zero-centred
-  std::vector<float> k_norm;
+  PackedMatrix o_proj;  // [hidden_size, num_attention_heads · head_dim]
+  Vector q_norm;        // [head_dim], zero-centred
+  Vector k_norm;
 };
 
 struct LayerWeights {
   MixerKind mixer = MixerKind::kLinearAttention;
   LinearAttentionWeights linear_attention;
   FullAttentionWeights full_attention;
-  std::vector<float> input_layernorm;           // [hidden_size], zero-centred
-  std::vector<float> post_attention_layernorm;  // [hidden_size], zero-centred
+  Vector input_layernorm;           // [hidden_size], zero-centred
+  Vector post_attention_layernorm;  // [hidden_size], zero-centred
 
   // MoE: the routed experts and, last, the shared expert. Dense: one expert that is always chosen.
   bool is_moe = false;
@@ -61,21 +66,22 @@ struct LayerWeights {
 // The multi-token-prediction head: one decoder layer that reads the trunk's last hidden state
 // together with the next token, and predicts the token after that. It shares embedding and lm_head.
 struct MtpWeights {
-  std::vector<float> pre_fc_norm_embedding;  // [hidden_size], zero-centred
-  std::vector<float> pre_fc_norm_hidden;     // [hidden_size], zero-centred
-  PackedMatrix fc;                           // [hidden_size, 2·hidden_size], embedding half first
-  LayerWeights layer;                        // full attention
-  std::vector<float> norm;                   // [hidden_size], zero-centred
+  Vector pre_fc_norm_embedding;  // [hidden_size], zero-centred
+  Vector pre_fc_norm_hidden;     // [hidden_size], zero-centred
+  PackedMatrix fc;               // [hidden_size, 2·hidden_size], embedding half first
+  LayerWeights layer;            // full attention
+  Vector norm;                   // [hidden_size], zero-centred
 };
 
 struct ModelWeights {
   PackedMatrix embed_tokens;  // [vocab_size, hidden_size]
   PackedMatrix lm_head;       // the same view when tie_word_embeddings
-  std::vector<float> norm;    // [hidden_size], zero-centred
+  Vector norm;                // [hidden_size], zero-centred
   std::vector<LayerWeights> layers;
   std::unique_ptr<MtpWeights> mtp;  // when asked for and present
 
   // What the views point into.
+  std::deque<std::vector<float>> vectors;
   HugeBuffer dense_memory;
   std::vector<HugeBuffer> banks;  // [num_hidden_layers + 1], the last one for the MTP layer
   std::vector<PackAux> aux;

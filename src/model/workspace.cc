@@ -18,7 +18,7 @@ class Carver {
   template <typename T>
   void take(T*& to, int64_t count) {
     if (base_ != nullptr) to = reinterpret_cast<T*>(base_ + used_);
-    used_ += round_up(count * int64_t{sizeof(T)}, 64);
+    used_ += round_up(count * int64_t{sizeof(T)}, 256);
   }
   [[nodiscard]] int64_t used() const { return used_; }
 
@@ -52,7 +52,7 @@ int64_t delta_scratch(const ModelConfig& c, const WorkspaceShape& s, const cpu::
   return delta_rule_workspace_floats(queue, params);
 }
 
-int64_t carve(Workspace& w, const ModelConfig& c, const cpu::Queue& queue, std::byte* base) {
+int64_t carve(Workspace& w, const ModelConfig& c, const MixerScratch& scratch, std::byte* base) {
   Carver carver(base);
   const int64_t t = w.shape.max_chunk;
   const int64_t q_dim = c.num_attention_heads * c.head_dim;
@@ -69,34 +69,51 @@ int64_t carve(Workspace& w, const ModelConfig& c, const cpu::Queue& queue, std::
   carver.take(w.delta_out, t * c.value_dim());
   carver.take(w.beta, t * c.linear_num_value_heads);
   carver.take(w.decay, t * c.linear_num_value_heads);
-  carver.take(w.delta_scratch, delta_scratch(c, w.shape, queue));
+  carver.take(w.delta_scratch, scratch.delta_floats);
   carver.take(w.query_gate, t * 2 * q_dim);
   carver.take(w.query, t * q_dim);
   carver.take(w.gate, t * q_dim);
   carver.take(w.key, t * kv_dim);
   carver.take(w.value, t * kv_dim);
   carver.take(w.cos_sin, t * c.rotary_dim());
-  carver.take(w.attention_scratch, attention_scratch(c, w.shape, queue));
+  carver.take(w.attention_scratch, scratch.attention_floats);
   carver.take(w.router_logits, t * std::max<int64_t>(1, c.num_experts));
   carver.take(w.shared_logit, t);
-  carver.take(w.routed_weights, t * top_k);
-  carver.take(w.routed_ids, t * top_k);
   carver.take(w.expert_weights, t * (top_k + 1));
   carver.take(w.expert_ids, t * (top_k + 1));
+  carver.take(w.dense_ids, t);
+  carver.take(w.dense_weights, t);
   return carver.used();
 }
 
 }  // namespace
 
-Result<Workspace> create_workspace(const ModelConfig& config, const WorkspaceShape& shape,
-                                   const cpu::Queue& queue) {
+int64_t workspace_bytes(const ModelConfig& config, const WorkspaceShape& shape,
+                        const MixerScratch& scratch) {
   Workspace workspace;
   workspace.shape = shape;
-  const int64_t bytes = carve(workspace, config, queue, nullptr);
-  HS_ASSIGN_OR_RETURN(workspace.memory, HugeBuffer::allocate(bytes));
-  carve(workspace, config, queue, workspace.memory.data());
-  workspace.positions.resize(static_cast<size_t>(shape.max_chunk));
-  workspace.kv_pages.resize(static_cast<size_t>(ceil_div(shape.max_context, shape.page_tokens)));
+  return carve(workspace, config, scratch, nullptr);
+}
+
+Workspace place_workspace(const ModelConfig& config, const WorkspaceShape& shape,
+                          const MixerScratch& scratch, std::byte* base) {
+  Workspace workspace;
+  workspace.shape = shape;
+  carve(workspace, config, scratch, base);
+  return workspace;
+}
+
+Result<Workspace> create_workspace(const ModelConfig& config, const WorkspaceShape& shape,
+                                   const cpu::Queue& queue) {
+  const MixerScratch scratch{.delta_floats = delta_scratch(config, shape, queue),
+                             .attention_floats = attention_scratch(config, shape, queue)};
+  HS_ASSIGN_OR_RETURN(HugeBuffer memory,
+                      HugeBuffer::allocate(workspace_bytes(config, shape, scratch)));
+  Workspace workspace = place_workspace(config, shape, scratch, memory.data());
+  workspace.memory = std::move(memory);
+  std::fill_n(workspace.dense_ids, shape.max_chunk, 0);
+  std::fill_n(workspace.dense_weights, shape.max_chunk, 1.0f);
+  workspace.layer_pages.resize(static_cast<size_t>(ceil_div(shape.max_context, shape.page_tokens)));
   return workspace;
 }
 

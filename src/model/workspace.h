@@ -51,17 +51,31 @@ struct Workspace {
   // MoE
   float* router_logits = nullptr;   // num_experts
   float* shared_logit = nullptr;    // 1
-  float* routed_weights = nullptr;  // num_experts_per_tok
-  int32_t* routed_ids = nullptr;    // num_experts_per_tok
   float* expert_weights = nullptr;  // num_experts_per_tok + 1, the shared expert last
   int32_t* expert_ids = nullptr;    // num_experts_per_tok + 1
 
-  std::vector<int64_t> positions;    // [max_chunk]
-  std::vector<std::byte*> kv_pages;  // page pointers of one layer
+  int32_t* dense_ids = nullptr;    // 1; all 0: a dense MLP is one expert that is always chosen
+  float* dense_weights = nullptr;  // 1; all 1
+
+  std::vector<std::byte*> layer_pages;  // CPU: page pointers of one layer
   WorkspaceShape shape;
-  HugeBuffer memory;
+  HugeBuffer memory;  // CPU: what the pointers point into
 };
 
+// What the mixers want beside the rows above; differs between backends.
+struct MixerScratch {
+  int64_t delta_floats = 0;
+  int64_t attention_floats = 0;
+};
+
+[[nodiscard]] int64_t workspace_bytes(const ModelConfig& config, const WorkspaceShape& shape,
+                                      const MixerScratch& scratch);
+// The same, laid out from `base`, which has workspace_bytes() bytes, 256-byte aligned. Nothing is
+// written: dense_ids and dense_weights are the caller's to fill.
+[[nodiscard]] Workspace place_workspace(const ModelConfig& config, const WorkspaceShape& shape,
+                                        const MixerScratch& scratch, std::byte* base);
+
+// In host memory, ready to use.
 Result<Workspace> create_workspace(const ModelConfig& config, const WorkspaceShape& shape,
                                    const cpu::Queue& queue);
 

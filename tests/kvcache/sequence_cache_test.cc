@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kvcache/sequence_cache.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <span>
 #include <utility>
 
 namespace hotset {
@@ -61,13 +64,13 @@ TEST(SequenceCache, ANewSequenceStartsFromZeroState) {
   {
     auto cache = SequenceCache::create(pages, states);
     ASSERT_TRUE(cache);
-    states.delta_state(cache->state_slot(), 2)[9] = 5;
-    states.conv_state(cache->state_slot(), 2)[3] = 7;
+    std::fill_n(cache->state_data(), states.shape().slot_floats(), 5.0f);
   }
   auto cache = SequenceCache::create(pages, states);
   ASSERT_TRUE(cache);
-  EXPECT_EQ(states.delta_state(cache->state_slot(), 2)[9], 0);
-  EXPECT_EQ(states.conv_state(cache->state_slot(), 2)[3], 0);
+  const std::span<const float> state(cache->state_data(),
+                                     static_cast<size_t>(states.shape().slot_floats()));
+  EXPECT_THAT(state, testing::Each(0.0f));
 }
 
 }  // namespace

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who computes a layer's experts: the one line of forward() that differs between backends.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/queue.h"
+#include "kernels/moe.h"
+#include "model/weights.h"
+#include "telemetry/stage_clock.h"
+
+namespace hotset {
+
+template <typename Queue>
+class ExpertsRunner;
+
+// All experts of a layer on the CPU, where they lie.
+template <>
+class ExpertsRunner<cpu::Queue> {
+ public:
+  // y ← the experts that `batch` chose, for layer number `layer`.
+  void run(cpu::Queue& queue, int64_t layer, const LayerWeights& weights, const MoeBatch& batch,
+           float* y);
+  // What the chosen experts weigh, each counted once; 0 without a clock.
+  [[nodiscard]] int64_t chosen_bytes(const LayerWeights& weights, const MoeBatch& batch) const;
+};
+
+}  // namespace hotset
