@@ -42,6 +42,18 @@ function(hotset_test NAME)
   endif()
 endfunction()
 
+# As hotset_test, for a test that needs a GPU: built in any case.
+function(hotset_gpu_test NAME)
+  cmake_parse_arguments(T "" "" "SOURCES;LIBS" ${ARGN})
+  if(HOTSET_HAS_GPU)
+    hotset_test(${NAME} SOURCES ${T_SOURCES} LIBS ${T_LIBS} LABELS cuda TIMEOUT 600)
+  else()
+    add_executable(${NAME} ${T_SOURCES})
+    target_include_directories(${NAME} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+    target_link_libraries(${NAME} PRIVATE ${T_LIBS} GTest::gtest GTest::gmock GTest::gtest_main hotset_warnings)
+  endif()
+endfunction()
+
 # hotset_fuzz(NAME SOURCES x_fuzz.cc LIBS … [CORPUS dir]): the source defines LLVMFuzzerTestOneInput.
 # With g++ a small driver replays and mutates the corpus (tests/fuzz/driver.cc) so that every build
 # exercises the target; with clang it is a libFuzzer binary.
