@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What each format's packer needs, read and handed over. Formats whose rows are contiguous are read
-// in pieces of about a megabyte, so that scratch stays small and in cache; GPTQ and AWQ interleave
-// rows and are read whole.
+// What each format's packer needs, read and handed over in pieces small enough to stay in cache on
+// their way: whole tiles where rows are contiguous, whole column groups where GPTQ and AWQ
+// interleave rows.
 #include "checkpoint/pack.h"
 
 #include <fmt/format.h>
@@ -9,12 +9,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <numeric>
+#include <new>
+#include <type_traits>
+#include <utility>
 
 #include "base/check.h"
 #include "base/checked_math.h"
-#include "base/float16.h"
 #include "checkpoint/bnb_state.h"
+#include "checkpoint/column_order.h"
+#include "checkpoint/stored_kind.h"
 #include "quant/awq.h"
 #include "quant/bitsandbytes.h"
 #include "quant/compressed_tensors.h"
@@ -25,34 +28,11 @@
 namespace hotset {
 namespace {
 
-constexpr int64_t kPieceBytes = int64_t{1} << 20;
+constexpr int64_t kPieceBytes = int64_t{256} << 10;
+constexpr int64_t kPartBytes = int64_t{4} << 20;
 
-ScaleKind scale_kind(DType dtype) {
-  switch (dtype) {
-    case DType::kF16:
-      return ScaleKind::kF16;
-    case DType::kBF16:
-      return ScaleKind::kBF16;
-    default:
-      return ScaleKind::kF32;
-  }
-}
-
-CodeKind plain_code(DType dtype) {
-  switch (dtype) {
-    case DType::kF16:
-      return CodeKind::kF16;
-    case DType::kBF16:
-      return CodeKind::kBF16;
-    default:
-      return CodeKind::kF32;
-  }
-}
-
-Status read_into(const Checkpoint& checkpoint, const TensorInfo& tensor,
-                 std::vector<std::byte>& to) {
-  to.resize(static_cast<size_t>(tensor.bytes));
-  return checkpoint.read(tensor, to);
+Status read_into(const Checkpoint& checkpoint, const TensorInfo& tensor, PackBuffer& to) {
+  return checkpoint.read(tensor, to.room(tensor.bytes));
 }
 
 template <typename T>
@@ -62,111 +42,7 @@ Result<std::vector<T>> read_values(const Checkpoint& checkpoint, const TensorInf
   return values;
 }
 
-int64_t num_scale_groups(const LinearSource& source) {
-  return ceil_div(source.cols, source.group_size);
-}
-
-// The group of every input: g_idx where there is one, else inputs in order.
-Result<std::vector<int32_t>> read_groups(const Checkpoint& checkpoint, const LinearSource& source) {
-  const auto groups = static_cast<int32_t>(num_scale_groups(source));
-  if (source.g_idx == nullptr) {
-    std::vector<int32_t> in_order(static_cast<size_t>(source.cols));
-    for (size_t i = 0; i < in_order.size(); ++i) {
-      in_order[i] = static_cast<int32_t>(static_cast<int64_t>(i) / source.group_size);
-    }
-    return in_order;
-  }
-  HS_ASSIGN_OR_RETURN(std::vector<int32_t> g_idx, read_values<int32_t>(checkpoint, *source.g_idx));
-  // Minus one everywhere means "not reordered" in compressed-tensors.
-  if (std::all_of(g_idx.begin(), g_idx.end(), [](int32_t g) { return g == -1; })) {
-    LinearSource plain = source;
-    plain.g_idx = nullptr;
-    return read_groups(checkpoint, plain);
-  }
-  const auto bad =
-      std::find_if(g_idx.begin(), g_idx.end(), [&](int32_t g) { return g < 0 || g >= groups; });
-  if (bad != g_idx.end()) {
-    return fail(fmt::format("tensor '{}': entry {} is {}, outside {} groups", source.g_idx->name,
-                            bad - g_idx.begin(), *bad, groups));
-  }
-  return g_idx;
-}
-
-// How packed columns follow from the inputs' groups.
-struct ColumnOrder {
-  std::vector<int32_t> g_idx;
-  std::vector<int32_t> order;        // empty: identity
-  std::vector<int32_t> block_group;  // stored group of each packed group
-  bool expressible = false;
-};
-
-Result<ColumnOrder> column_order(const Checkpoint& checkpoint, const LinearSource& source,
-                                 int64_t group) {
-  ColumnOrder out;
-  HS_ASSIGN_OR_RETURN(out.g_idx, read_groups(checkpoint, source));
-  if (group == 0) return out;
-  if (!std::is_sorted(out.g_idx.begin(), out.g_idx.end())) {
-    out.order.resize(out.g_idx.size());
-    sort_by_group(out.g_idx, num_scale_groups(source), out.order);
-  }
-  out.block_group.resize(static_cast<size_t>(ceil_div(source.cols, group)));
-  out.expressible = uniform_groups(out.g_idx, out.order, group, out.block_group);
-  return out;
-}
-
-PackPlan widened(const LinearSource& source, std::string why) {
-  return {plain_shape(CodeKind::kF32, source.rows, source.cols),
-          fmt::format("held as fp32: {}", why)};
-}
-
-// GPTQ, AWQ and compressed-tensors.
-Result<PackPlan> plan_affine(const Checkpoint& checkpoint, const LinearSource& source) {
-  const bool eight = source.scheme.bits == 8;
-  const int64_t group = kernel_group(source.group_size, source.cols);
-  if (group == 0) return widened(source, fmt::format("groups of {} columns", source.group_size));
-  if (source.g_idx != nullptr && source.scheme.desc_act) {
-    HS_ASSIGN_OR_RETURN(const ColumnOrder order, column_order(checkpoint, source, group));
-    if (!order.expressible) return widened(source, "its g_idx makes groups of uneven size");
-  }
-  const bool constant_zero =
-      source.format == LinearFormat::kGptq ? source.scheme.symmetric : source.zeros == nullptr;
-  return PackPlan{{.code = eight ? CodeKind::kInt8 : CodeKind::kAffine4,
-                   .scale = scale_kind(source.scales->dtype),
-                   .has_zeros = !constant_zero,
-                   .zero = static_cast<uint8_t>(eight ? 128 : 8),
-                   .rows = source.rows,
-                   .cols = source.cols,
-                   .group = group},
-                  {}};
-}
-
-Result<PackPlan> plan_codebook(const LinearSource& source) {
-  const int64_t group = bnb_kernel_group(source.group_size, source.cols);
-  if (group == 0) {
-    return widened(
-        source, fmt::format("blocks of {} run across rows of {}", source.group_size, source.cols));
-  }
-  return PackPlan{{.code = CodeKind::kCodebook4,
-                   .scale = ScaleKind::kF32,
-                   .rows = source.rows,
-                   .cols = source.cols,
-                   .group = group},
-                  {}};
-}
-
-Result<PackPlan> plan_fp8(const LinearSource& source) {
-  const int64_t group = kernel_group(source.group_size, source.cols);
-  if (group == 0)
-    return widened(source, fmt::format("scale blocks of {} columns", source.group_size));
-  return PackPlan{{.code = CodeKind::kFp8,
-                   .scale = scale_kind(source.scales->dtype),
-                   .rows = source.rows,
-                   .cols = source.cols,
-                   .group = group},
-                  {}};
-}
-
-// One linear on its way: what every packer below is given.
+// One linear, or a part of it, on its way: what every packer below is given.
 struct Packing {
   const Checkpoint& checkpoint;
   const LinearSource& source;
@@ -174,35 +50,46 @@ struct Packing {
   std::byte* dst;
   PackScratch& scratch;
   PackAux& aux;
+  int64_t first_tile = 0;  // of this part
+  int64_t end_tile = 0;
 
   // Calls pack(first_tile, num_tiles, bytes) for pieces of whole tiles of a tensor whose rows are
-  // `row_bytes` long.
+  // `row_bytes` long; a status that pack() returns ends it.
   template <typename Fn>
-  Status for_pieces(int64_t row_bytes, Fn pack) {
+  Status for_tiles(int64_t row_bytes, Fn pack) {
     const int64_t tiles = std::max<int64_t>(1, kPieceBytes / (row_bytes * kTileRows));
-    for (int64_t tile = 0; tile < shape.num_tiles(); tile += tiles) {
+    for (int64_t tile = first_tile; tile < end_tile; tile += tiles) {
       const int64_t row = tile * kTileRows;
-      const int64_t rows = std::min(tiles * kTileRows, shape.rows - row);
-      scratch.weight.resize(static_cast<size_t>(rows * row_bytes));
-      HS_RETURN_IF_ERROR(checkpoint.read_range(*source.weight, (source.row_begin + row) * row_bytes,
-                                               scratch.weight));
-      pack(tile, ceil_div(rows, kTileRows), scratch.weight.data());
+      const int64_t rows = std::min(std::min(tile + tiles, end_tile) * kTileRows, shape.rows) - row;
+      const std::span<std::byte> bytes = scratch.weight.room(rows * row_bytes);
+      HS_RETURN_IF_ERROR(
+          checkpoint.read_range(*source.weight, (source.row_begin + row) * row_bytes, bytes));
+      if constexpr (std::is_void_v<decltype(pack(tile, rows, bytes.data()))>) {
+        pack(tile, ceil_div(rows, kTileRows), bytes.data());
+      } else {
+        HS_RETURN_IF_ERROR(pack(tile, ceil_div(rows, kTileRows), bytes.data()));
+      }
+    }
+    return {};
+  }
+
+  // Calls pack(first_group, num_groups, bytes) for pieces of whole column groups of a tensor that
+  // holds `line_bytes` for every `line_cols` columns.
+  template <typename Fn>
+  Status for_groups(int64_t line_cols, int64_t line_bytes, Fn pack) {
+    const int64_t group_bytes = shape.group / line_cols * line_bytes;
+    const int64_t groups = std::max<int64_t>(1, kPieceBytes / group_bytes);
+    for (int64_t g = 0; g < shape.num_groups(); g += groups) {
+      const int64_t count = std::min(groups, shape.num_groups() - g);
+      const int64_t at = g * group_bytes;
+      const std::span<std::byte> bytes =
+          scratch.weight.room(std::min(count * group_bytes, source.weight->bytes - at));
+      HS_RETURN_IF_ERROR(checkpoint.read_range(*source.weight, at, bytes));
+      pack(g, count, bytes.data());
     }
     return {};
   }
 };
-
-void widen_values(DType dtype, const std::byte* from, std::span<float> to) {
-  if (dtype == DType::kF32) {
-    std::memcpy(to.data(), from, to.size() * sizeof(float));
-    return;
-  }
-  for (size_t i = 0; i < to.size(); ++i) {
-    uint16_t half = 0;
-    std::memcpy(&half, from + 2 * i, 2);
-    to[i] = dtype == DType::kF16 ? half_to_float(half) : bf16_to_float(half);
-  }
-}
 
 void transpose_rows(const PackedShape& shape, const std::byte* from, int64_t first_tile,
                     int64_t num_tiles, std::byte* dst) {
@@ -220,17 +107,23 @@ void transpose_rows(const PackedShape& shape, const std::byte* from, int64_t fir
 }
 
 Status pack_plain(Packing& p) {
-  const DType dtype = p.source.weight->dtype;
-  const int64_t row_bytes = p.shape.cols * dtype_bits(dtype) / 8;
-  return p.for_pieces(row_bytes, [&](int64_t tile, int64_t num_tiles, const std::byte* bytes) {
-    if (p.shape.code != CodeKind::kInt8) {
-      transpose_rows(p.shape, bytes, tile, num_tiles, p.dst);
-      return;
-    }
-    p.scratch.floats.resize(p.scratch.weight.size() * 8 / static_cast<size_t>(dtype_bits(dtype)));
-    widen_values(dtype, bytes, p.scratch.floats);
-    pack_int8(p.shape, p.scratch.floats.data(), tile, num_tiles, p.dst, p.aux.loss);
-  });
+  const CodeKind stored = stored_code(p.source.weight->dtype);
+  const int64_t row_bytes = p.shape.cols * code_bits(stored) / 8;
+  const bool requantise = p.shape.code == CodeKind::kInt8;
+  return p.for_tiles(
+      row_bytes, [&](int64_t tile, int64_t num_tiles, const std::byte* bytes) -> Status {
+        if (!requantise) {
+          transpose_rows(p.shape, bytes, tile, num_tiles, p.dst);
+          return {};
+        }
+        pack_int8(p.shape, stored, bytes, tile, num_tiles, p.dst, p.aux.loss);
+        if (p.aux.loss.representable()) return {};
+        return fail(fmt::format(
+            "tensor '{}': a weight of {:.3g} among rows {} … {} cannot be held at 8 bits (up to "
+            "{:.3g} can); load this model without 8-bit dense modules",
+            p.source.weight->name, p.aux.loss.max_weight, tile * kTileRows,
+            std::min((tile + num_tiles) * kTileRows, p.shape.rows) - 1, kLargestInt8Weight));
+      });
 }
 
 Status uneven(const LinearSource& source) {
@@ -254,62 +147,72 @@ Status settle_zeros(const LinearSource& source, GptqWeights& weights) {
       source.zeros->name, *other / source.rows, *other % source.rows, zero));
 }
 
+// Tiles of rows that dequantize(row, out) makes, as fp32.
+template <typename Fn>
+void widen_tiles(Packing& p, Fn dequantize) {
+  const auto cols = static_cast<size_t>(p.shape.cols);
+  p.scratch.floats.resize(cols * kTileRows);
+  for (int64_t row = 0; row < p.shape.rows; row += kTileRows) {
+    const int64_t rows = std::min<int64_t>(kTileRows, p.shape.rows - row);
+    for (int64_t r = 0; r < rows; ++r) {
+      dequantize(row + r, std::span(p.scratch.floats).subspan(static_cast<size_t>(r) * cols, cols));
+    }
+    pack_rows(p.shape, p.scratch.floats.data(), row, rows, p.dst);
+  }
+}
+
 Status pack_gptq_linear(Packing& p) {
-  HS_RETURN_IF_ERROR(read_into(p.checkpoint, *p.source.weight, p.scratch.weight));
   HS_RETURN_IF_ERROR(read_into(p.checkpoint, *p.source.scales, p.scratch.scales));
   HS_RETURN_IF_ERROR(read_into(p.checkpoint, *p.source.zeros, p.scratch.zeros));
   const bool widen = p.shape.code == CodeKind::kF32;
   HS_ASSIGN_OR_RETURN(ColumnOrder order,
                       column_order(p.checkpoint, p.source, widen ? 0 : p.shape.group));
   GptqWeights weights{.bits = p.source.scheme.bits,
-                      .num_groups = num_scale_groups(p.source),
-                      .qweight = p.scratch.weight.data(),
+                      .num_groups = ceil_div(p.source.cols, p.source.group_size),
                       .qzeros = p.scratch.zeros.data(),
                       .scales = p.scratch.scales.data()};
   HS_RETURN_IF_ERROR(settle_zeros(p.source, weights));
+  if (!widen && !order.expressible) return uneven(p.source);
+  if (!widen && order.order.empty()) {
+    return p.for_groups(32 / weights.bits, 4 * p.shape.rows,
+                        [&](int64_t first, int64_t count, const std::byte* bytes) {
+                          weights.qweight = bytes;
+                          pack_gptq(p.shape, weights, order.block_group, {}, first, count, p.dst);
+                        });
+  }
+  HS_RETURN_IF_ERROR(read_into(p.checkpoint, *p.source.weight, p.scratch.weight));
+  weights.qweight = p.scratch.weight.data();
   if (widen) {
-    p.scratch.floats.resize(static_cast<size_t>(p.shape.cols * kTileRows));
-    for (int64_t row = 0; row < p.shape.rows; row += kTileRows) {
-      const int64_t rows = std::min<int64_t>(kTileRows, p.shape.rows - row);
-      for (int64_t r = 0; r < rows; ++r) {
-        dequantize_gptq_row(
-            weights, scale_kind(p.source.scales->dtype), p.shape.rows, order.g_idx, row + r,
-            std::span(p.scratch.floats)
-                .subspan(static_cast<size_t>(r * p.shape.cols), static_cast<size_t>(p.shape.cols)));
-      }
-      pack_rows(p.shape, p.scratch.floats.data(), row, rows, p.dst);
-    }
+    const ScaleKind scale = stored_scale(p.source.scales->dtype);
+    widen_tiles(p, [&](int64_t row, std::span<float> out) {
+      dequantize_gptq_row(weights, scale, p.shape.rows, order.g_idx, row, out);
+    });
     return {};
   }
-  if (!order.expressible) return uneven(p.source);
-  pack_gptq(p.shape, weights, order.block_group, order.order, p.dst);
+  pack_gptq(p.shape, weights, order.block_group, order.order, 0, p.shape.num_groups(), p.dst);
   p.aux.input_order = std::move(order.order);
   return {};
 }
 
 Status pack_awq_linear(Packing& p) {
-  HS_RETURN_IF_ERROR(read_into(p.checkpoint, *p.source.weight, p.scratch.weight));
   HS_RETURN_IF_ERROR(read_into(p.checkpoint, *p.source.scales, p.scratch.scales));
   HS_RETURN_IF_ERROR(read_into(p.checkpoint, *p.source.zeros, p.scratch.zeros));
-  const AwqWeights weights{.format_group = p.source.group_size,
-                           .qweight = p.scratch.weight.data(),
-                           .qzeros = p.scratch.zeros.data(),
-                           .scales = p.scratch.scales.data()};
+  AwqWeights weights{.format_group = p.source.group_size,
+                     .qzeros = p.scratch.zeros.data(),
+                     .scales = p.scratch.scales.data()};
   if (p.shape.code != CodeKind::kF32) {
-    pack_awq(p.shape, weights, p.dst);
-    return {};
+    return p.for_groups(1, p.shape.rows / 2,
+                        [&](int64_t first, int64_t count, const std::byte* bytes) {
+                          weights.qweight = bytes;
+                          pack_awq(p.shape, weights, first, count, p.dst);
+                        });
   }
-  p.scratch.floats.resize(static_cast<size_t>(p.shape.cols * kTileRows));
-  for (int64_t row = 0; row < p.shape.rows; row += kTileRows) {
-    const int64_t rows = std::min<int64_t>(kTileRows, p.shape.rows - row);
-    for (int64_t r = 0; r < rows; ++r) {
-      dequantize_awq_row(
-          weights, scale_kind(p.source.scales->dtype), p.shape.rows, row + r,
-          std::span(p.scratch.floats)
-              .subspan(static_cast<size_t>(r * p.shape.cols), static_cast<size_t>(p.shape.cols)));
-    }
-    pack_rows(p.shape, p.scratch.floats.data(), row, rows, p.dst);
-  }
+  HS_RETURN_IF_ERROR(read_into(p.checkpoint, *p.source.weight, p.scratch.weight));
+  weights.qweight = p.scratch.weight.data();
+  const ScaleKind scale = stored_scale(p.source.scales->dtype);
+  widen_tiles(p, [&](int64_t row, std::span<float> out) {
+    dequantize_awq_row(weights, scale, p.shape.rows, row, out);
+  });
   return {};
 }
 
@@ -347,12 +250,12 @@ Status pack_compressed_linear(Packing& p) {
                       column_order(p.checkpoint, p.source, widen ? 0 : p.shape.group));
   if (!widen && !order.expressible) return uneven(p.source);
   CompressedWeights weights{.bits = p.source.scheme.bits,
-                            .num_groups = num_scale_groups(p.source),
+                            .num_groups = ceil_div(p.source.cols, p.source.group_size),
                             .scales = p.scratch.scales.data(),
                             .zeros = p.source.zeros != nullptr ? p.scratch.zeros.data() : nullptr};
   const int64_t row_bytes = 4 * ceil_div(p.shape.cols * weights.bits, 32);
   HS_RETURN_IF_ERROR(
-      p.for_pieces(row_bytes, [&](int64_t tile, int64_t num_tiles, const std::byte* bytes) {
+      p.for_tiles(row_bytes, [&](int64_t tile, int64_t num_tiles, const std::byte* bytes) {
         weights.packed = bytes;
         if (!widen) {
           pack_compressed(p.shape, weights, order.block_group, order.order, tile, num_tiles, p.dst);
@@ -360,7 +263,7 @@ Status pack_compressed_linear(Packing& p) {
         }
         widen_rows(p, tile, num_tiles, bytes, row_bytes,
                    [&](int64_t row, const std::byte* packed, std::span<float> out) {
-                     dequantize_compressed_row(weights, scale_kind(p.source.scales->dtype),
+                     dequantize_compressed_row(weights, stored_scale(p.source.scales->dtype),
                                                order.g_idx, packed, row, out);
                    });
       }));
@@ -388,10 +291,10 @@ Status pack_bitsandbytes_linear(Packing& p) {
   std::copy(codebook.begin(), codebook.end(), p.aux.codebook.begin());
   const int64_t block = p.source.group_size;
   if (p.shape.code != CodeKind::kF32) {
-    return p.for_pieces(p.shape.cols / 2,
-                        [&](int64_t tile, int64_t num_tiles, const std::byte* bytes) {
-                          pack_bitsandbytes(p.shape, bytes, absmax, block, tile, num_tiles, p.dst);
-                        });
+    return p.for_tiles(p.shape.cols / 2,
+                       [&](int64_t tile, int64_t num_tiles, const std::byte* bytes) {
+                         pack_bitsandbytes(p.shape, bytes, absmax, block, tile, num_tiles, p.dst);
+                       });
   }
   HS_RETURN_IF_ERROR(read_into(p.checkpoint, *p.source.weight, p.scratch.weight));
   widen_rows(p, 0, p.shape.num_tiles(), p.scratch.weight.data(), 0,
@@ -406,7 +309,7 @@ Status pack_fp8_linear(Packing& p) {
   Fp8Weights weights{.scales = p.scratch.scales.data(),
                      .block_rows = p.source.block_rows,
                      .block_cols = p.source.group_size};
-  return p.for_pieces(p.shape.cols, [&](int64_t tile, int64_t num_tiles, const std::byte* bytes) {
+  return p.for_tiles(p.shape.cols, [&](int64_t tile, int64_t num_tiles, const std::byte* bytes) {
     weights.codes = bytes;
     if (p.shape.code != CodeKind::kF32) {
       pack_fp8(p.shape, weights, tile, num_tiles, p.dst);
@@ -414,9 +317,19 @@ Status pack_fp8_linear(Packing& p) {
     }
     widen_rows(p, tile, num_tiles, bytes, p.shape.cols,
                [&](int64_t row, const std::byte* codes, std::span<float> out) {
-                 dequantize_fp8_row(weights, scale_kind(p.source.scales->dtype), codes, row, out);
+                 dequantize_fp8_row(weights, stored_scale(p.source.scales->dtype), codes, row, out);
                });
   });
+}
+
+// Only formats that are read forward row by row and have next to nothing beside their rows: what a
+// part of another one would have to read again costs more than waiting for it.
+int64_t tiles_per_part(const LinearSource& source, const PackedShape& shape) {
+  const bool splits = source.format == LinearFormat::kPlain ||
+                      (source.format == LinearFormat::kFp8 && shape.code == CodeKind::kFp8);
+  if (!splits) return shape.num_tiles();
+  const int64_t row_bytes = shape.cols * dtype_bits(source.weight->dtype) / 8;
+  return std::max<int64_t>(1, kPartBytes / (row_bytes * kTileRows));
 }
 
 }  // namespace
@@ -436,30 +349,25 @@ void PackLoss::add(const PackLoss& other) {
   sum_square_weight += other.sum_square_weight;
 }
 
-Result<PackPlan> plan_packed(const Checkpoint& checkpoint, const LinearSource& source,
-                             const PackOptions& options) {
-  switch (source.format) {
-    case LinearFormat::kPlain:
-      if (options.keep_16bit_at_8) return PackPlan{int8_shape(source.rows, source.cols), {}};
-      return PackPlan{plain_shape(plain_code(source.weight->dtype), source.rows, source.cols), {}};
-    case LinearFormat::kGptq:
-    case LinearFormat::kAwq:
-    case LinearFormat::kCompressed:
-      return plan_affine(checkpoint, source);
-    case LinearFormat::kBitsandbytes:
-      return plan_codebook(source);
-    case LinearFormat::kFp8:
-      return plan_fp8(source);
-  }
-  return fail(fmt::format("'{}': unknown format", source.module), ErrorKind::kInternal);
+int64_t num_pack_parts(const LinearSource& source, const PackPlan& plan) {
+  return ceil_div(plan.shape.num_tiles(), tiles_per_part(source, plan.shape));
 }
 
-Status pack_linear(const Checkpoint& checkpoint, const LinearSource& source, const PackPlan& plan,
-                   std::span<std::byte> dst, PackScratch& scratch, PackAux& aux) {
+Status pack_linear_part(const Checkpoint& checkpoint, const LinearSource& source,
+                        const PackPlan& plan, int64_t part, std::span<std::byte> dst,
+                        PackScratch& scratch, PackAux& aux) {
   HS_CHECK(static_cast<int64_t>(dst.size()) == plan.shape.bytes(), "{}: {} bytes for {}",
            source.module, dst.size(), plan.shape.bytes());
   aux = {};
-  Packing packing{checkpoint, source, plan.shape, dst.data(), scratch, aux};
+  const int64_t tiles = tiles_per_part(source, plan.shape);
+  Packing packing{.checkpoint = checkpoint,
+                  .source = source,
+                  .shape = plan.shape,
+                  .dst = dst.data(),
+                  .scratch = scratch,
+                  .aux = aux,
+                  .first_tile = part * tiles,
+                  .end_tile = std::min((part + 1) * tiles, plan.shape.num_tiles())};
   switch (source.format) {
     case LinearFormat::kPlain:
       return pack_plain(packing);
@@ -475,6 +383,33 @@ Status pack_linear(const Checkpoint& checkpoint, const LinearSource& source, con
       return pack_fp8_linear(packing);
   }
   return fail(fmt::format("'{}': unknown format", source.module), ErrorKind::kInternal);
+}
+
+Status pack_linear(const Checkpoint& checkpoint, const LinearSource& source, const PackPlan& plan,
+                   std::span<std::byte> dst, PackScratch& scratch, PackAux& aux) {
+  aux = {};
+  for (int64_t part = 0; part < num_pack_parts(source, plan); ++part) {
+    PackAux one;
+    HS_RETURN_IF_ERROR(pack_linear_part(checkpoint, source, plan, part, dst, scratch, one));
+    aux.join(std::move(one));
+  }
+  return {};
+}
+
+void PackAux::join(PackAux&& next_part) {
+  codebook = next_part.codebook;
+  input_order = std::move(next_part.input_order);
+  loss.add(next_part.loss);
+}
+
+std::span<std::byte> PackBuffer::room(int64_t bytes) {
+  if (bytes > size_) {
+    constexpr size_t kAlignment = 4096;
+    const auto padded = static_cast<size_t>(round_up(bytes, int64_t{kAlignment}));
+    data_.reset(static_cast<std::byte*>(::operator new (padded, std::align_val_t{kAlignment})));
+    size_ = static_cast<int64_t>(padded);
+  }
+  return {data_.get(), static_cast<size_t>(bytes)};
 }
 
 PackedMatrix packed_view(const PackPlan& plan, const std::byte* data, const PackAux& aux) {

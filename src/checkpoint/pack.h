@@ -11,6 +11,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <new>
 #include <span>
 #include <string>
 #include <vector>
@@ -46,19 +48,43 @@ struct PackAux {
   std::array<float, 16> codebook{};  // kCodebook4
   std::vector<int32_t> input_order;  // empty: identity (PackedMatrix::input_order = null)
   PackLoss loss;
+
+  void join(PackAux&& next_part);  // the parts of a linear, in order
 };
 
-// Reused buffers; one per thread. Grows to the largest quantised matrix read with it.
+// Memory that only grows and is never cleared: what is read into it overwrites it.
+class PackBuffer {
+ public:
+  [[nodiscard]] std::span<std::byte> room(int64_t bytes);  // drops what room() gave before
+  [[nodiscard]] std::byte* data() const { return data_.get(); }
+
+ private:
+  struct Free {
+    void operator()(std::byte* data) const { ::operator delete (data, std::align_val_t{4096}); }
+  };
+  std::unique_ptr<std::byte, Free> data_;
+  int64_t size_ = 0;
+};
+
+// Reused buffers; one per thread.
 struct PackScratch {
-  std::vector<std::byte> weight;
-  std::vector<std::byte> scales;
-  std::vector<std::byte> zeros;
-  std::vector<std::byte> small;
+  PackBuffer weight;
+  PackBuffer scales;
+  PackBuffer zeros;
   std::vector<float> floats;
 };
 
 [[nodiscard]] Result<PackPlan> plan_packed(const Checkpoint& checkpoint, const LinearSource& source,
                                            const PackOptions& options = {});
+
+// A large linear is packed in parts, which threads can share: how many does not depend on the
+// number of threads, so that joined losses are the same whoever packed what.
+[[nodiscard]] int64_t num_pack_parts(const LinearSource& source, const PackPlan& plan);
+
+// `dst`: the whole matrix, as for pack_linear. `aux` is overwritten with this part's.
+[[nodiscard]] Status pack_linear_part(const Checkpoint& checkpoint, const LinearSource& source,
+                                      const PackPlan& plan, int64_t part, std::span<std::byte> dst,
+                                      PackScratch& scratch, PackAux& aux);
 
 // `dst`: plan.shape.bytes() bytes, 64-byte aligned; every byte is written. `aux` is overwritten.
 // Thread-safe for distinct dst, scratch and aux.

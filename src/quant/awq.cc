@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The nibble transpose in three moves of plain 32-bit arithmetic: pair inputs j and j+4 into bytes
-// (even slots and odd slots apart), then transpose 4×4 bytes by halves.
+// Whole blocks go through PackLoops. What is left over takes the same three moves in plain 32-bit
+// arithmetic: pair inputs j and j+4 into bytes (even slots and odd slots apart), then transpose 4×4
+// bytes by halves.
 #include "quant/awq.h"
 
 #include <algorithm>
@@ -49,20 +50,57 @@ void turn_block(const uint32_t words[8], uint32_t* lanes) {
   put_transposed(odd, kOddChannels, lanes);
 }
 
-void put_step(const PackedShape& shape, const AwqWeights& weights, int64_t tile, int64_t col0,
+// One step of one tile; `from` is the line of its first input.
+void put_step(const PackedShape& shape, const std::byte* from, int64_t tile, int64_t cols,
               std::byte* codes) {
   const int64_t word_cols = shape.rows / 8;
   const int64_t first = tile * 2;
-  const int64_t cols = std::min<int64_t>(8, shape.cols - col0);
   uint32_t step[kTileRows] = {};
   for (int64_t half = 0; half < 2 && first + half < word_cols; ++half) {
     uint32_t words[8] = {};
-    for (int64_t j = 0; j < cols; ++j) {
-      words[j] = word_at(weights.qweight, (col0 + j) * word_cols + first + half);
+    for (int64_t j = 0; j < std::min<int64_t>(8, cols); ++j) {
+      words[j] = word_at(from, j * word_cols + first + half);
     }
     turn_block(words, step + 8 * half);
   }
   std::memcpy(codes, step, sizeof(step));
+}
+
+void put_header(const PackedShape& shape, const AwqWeights& weights, int64_t group, int64_t tile,
+                std::byte* block) {
+  const int64_t size = scale_bytes(shape.scale);
+  const int64_t row0 = tile * kTileRows;
+  const int64_t lanes = tile_lanes(shape, tile);
+  if (lanes < kTileRows) std::memset(block, 0, static_cast<size_t>(shape.group_header_bytes()));
+  std::memcpy(block, weights.scales + (group * shape.rows + row0) * size,
+              static_cast<size_t>(lanes * size));
+  std::byte* zeros = block + kTileRows * size;
+  for (int64_t w = 0; w < lanes / 8; ++w, zeros += 8) {
+    const uint32_t word = word_at(weights.qzeros, (group * shape.rows + row0) / 8 + w);
+    for (int channel = 0; channel < 8; ++channel) {
+      zeros[channel] = static_cast<std::byte>((word >> (4 * kSlotOfChannel[channel])) & 15u);
+    }
+  }
+}
+
+// The codes of group g: eight tiles at a time while they and the inputs are whole.
+void put_codes(const PackedShape& shape, const std::byte* lines, int64_t g, const PackLoops& loops,
+               std::byte* dst) {
+  const int64_t stride = shape.rows / 2;
+  const int64_t cols = std::min(shape.group, shape.cols - g * shape.group);
+  const int64_t whole_tiles = shape.rows / kTileRows / kAwqTiles * kAwqTiles;
+  const auto codes_of = [&](int64_t tile) {
+    return group_block(shape, dst, tile, g) + shape.group_header_bytes();
+  };
+  for (int64_t tile = 0; tile < whole_tiles; tile += kAwqTiles) {
+    loops.turn_awq(lines + 8 * tile, stride, cols / 8, codes_of(tile), shape.tile_bytes());
+  }
+  for (int64_t tile = 0; tile < shape.num_tiles(); ++tile) {
+    std::byte* codes = codes_of(tile);
+    for (int64_t col = tile < whole_tiles ? cols / 8 * 8 : 0; col < shape.group; col += 8) {
+      put_step(shape, lines + col * stride, tile, cols - col, codes + 8 * col);
+    }
+  }
 }
 
 }  // namespace
@@ -71,32 +109,18 @@ uint32_t awq_zero(const AwqWeights& weights, int64_t rows, int64_t group, int64_
   return nibble_at(weights.qzeros, rows, group, row);
 }
 
-void pack_awq(const PackedShape& shape, const AwqWeights& weights, std::byte* dst) {
+void pack_awq(const PackedShape& shape, const AwqWeights& weights, int64_t first_group,
+              int64_t num_groups, std::byte* dst, const PackLoops& loops) {
   HS_CHECK(shape.code == CodeKind::kAffine4 && shape.has_zeros && shape.rows % 8 == 0,
            "rows {} as {}", shape.rows, code_kind_name(shape.code));
-  const int64_t size = scale_bytes(shape.scale);
-  for (int64_t tile = 0; tile < shape.num_tiles(); ++tile) {
-    const int64_t row0 = tile * kTileRows;
-    const int64_t lanes = tile_lanes(shape, tile);
-    for (int64_t g = 0; g < shape.num_groups(); ++g) {
-      std::byte* block = group_block(shape, dst, tile, g);
-      const int64_t format_group = g * shape.group / weights.format_group;
-      std::memset(block, 0, static_cast<size_t>(shape.group_header_bytes()));
-      std::memcpy(block, weights.scales + (format_group * shape.rows + row0) * size,
-                  static_cast<size_t>(lanes * size));
-      for (int64_t lane = 0; lane < lanes; ++lane) {
-        put_zero(shape, block, lane, awq_zero(weights, shape.rows, format_group, row0 + lane));
-      }
-      std::byte* codes = block + shape.group_header_bytes();
-      for (int64_t col = 0; col < shape.group; col += 8, codes += 4 * kTileRows) {
-        const int64_t col0 = g * shape.group + col;
-        if (col0 < shape.cols) {
-          put_step(shape, weights, tile, col0, codes);
-        } else {
-          std::memset(codes, 0, 4 * kTileRows);
-        }
-      }
+  const std::byte* lines = weights.qweight;
+  for (int64_t g = first_group; g < first_group + num_groups; ++g) {
+    const int64_t format_group = g * shape.group / weights.format_group;
+    for (int64_t tile = 0; tile < shape.num_tiles(); ++tile) {
+      put_header(shape, weights, format_group, tile, group_block(shape, dst, tile, g));
     }
+    put_codes(shape, lines, g, loops, dst);
+    lines += shape.group * shape.rows / 2;
   }
 }
 

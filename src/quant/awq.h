@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <span>
 
+#include "quant/pack_loops.h"
 #include "quant/packed_matrix.h"
 
 namespace hotset {
@@ -25,8 +26,11 @@ struct AwqWeights {
 [[nodiscard]] uint32_t awq_zero(const AwqWeights& weights, int64_t rows, int64_t group,
                                 int64_t row);
 
-// `shape`: kAffine4 with zeros; shape.group divides format_group. rows is a multiple of 8.
-void pack_awq(const PackedShape& shape, const AwqWeights& weights, std::byte* dst);
+// `shape`: kAffine4 with zeros; shape.group divides format_group. rows is a multiple of 8. Packs
+// groups first_group … first_group+num_groups−1 of every tile of `dst`, the whole matrix;
+// weights.qweight points at the first input of first_group.
+void pack_awq(const PackedShape& shape, const AwqWeights& weights, int64_t first_group,
+              int64_t num_groups, std::byte* dst, const PackLoops& loops = pack_loops());
 
 void dequantize_awq_row(const AwqWeights& weights, ScaleKind scale, int64_t rows, int64_t row,
                         std::span<float> out);

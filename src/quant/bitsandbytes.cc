@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quant/bitsandbytes.h"
 
-#include <vector>
-
 #include "base/check.h"
 #include "base/checked_math.h"
 #include "quant/row_words.h"
@@ -28,25 +26,23 @@ int64_t bnb_kernel_group(int64_t block, int64_t cols) {
 
 void pack_bitsandbytes(const PackedShape& shape, const std::byte* bytes,
                        std::span<const float> absmax, int64_t block, int64_t first_tile,
-                       int64_t num_tiles, std::byte* dst) {
+                       int64_t num_tiles, std::byte* dst, const PackLoops& loops) {
   HS_CHECK(shape.code == CodeKind::kCodebook4 && shape.scale == ScaleKind::kF32 &&
                shape.cols % shape.group == 0,
            "{} columns in groups of {}", shape.cols, shape.group);
-  std::vector<uint32_t> words(static_cast<size_t>(words_per_row(shape)));
   for (int64_t tile = first_tile; tile < first_tile + num_tiles; ++tile) {
     std::byte* base = dst + tile * shape.tile_bytes();
     const int64_t lanes = tile_lanes(shape, tile);
     if (lanes < kTileRows) std::memset(base, 0, static_cast<size_t>(shape.tile_bytes()));
-    for (int64_t lane = 0; lane < lanes; ++lane, bytes += shape.cols / 2) {
-      std::memcpy(words.data(), bytes, static_cast<size_t>(shape.cols / 2));
-      for (uint32_t& word : words) {  // high nibble first → low nibble first → step order
-        word = step_word(((word & 0x0f0f0f0fu) << 4) | ((word >> 4) & 0x0f0f0f0fu));
-      }
-      put_lane_words(shape, words, lane, base);
-      const int64_t flat = (tile * kTileRows + lane) * shape.cols;
-      for (int64_t g = 0; g < shape.num_groups(); ++g) {
-        const float scale = absmax[static_cast<size_t>((flat + g * shape.group) / block)];
-        std::memcpy(base + g * shape.group_bytes() + 4 * lane, &scale, sizeof(scale));
+    put_tile_words(shape, WordOrder::kHighFirst, bytes, shape.cols / 2, lanes, loops, base);
+    bytes += lanes * shape.cols / 2;
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      int64_t flat = (tile * kTileRows + lane) * shape.cols;
+      std::byte* to = base + 4 * lane;
+      for (int64_t g = 0; g < shape.num_groups(); ++g, flat += shape.group) {
+        const float scale = absmax[static_cast<size_t>(flat / block)];
+        std::memcpy(to, &scale, sizeof(scale));
+        to += shape.group_bytes();
       }
     }
   }

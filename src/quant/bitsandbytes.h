@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 
+#include "quant/pack_loops.h"
 #include "quant/packed_matrix.h"
 
 namespace hotset {
@@ -25,7 +26,7 @@ void expand_nested_absmax(std::span<const uint8_t> codes, std::span<const float>
 // (cols is even). absmax: of the whole matrix.
 void pack_bitsandbytes(const PackedShape& shape, const std::byte* bytes,
                        std::span<const float> absmax, int64_t block, int64_t first_tile,
-                       int64_t num_tiles, std::byte* dst);
+                       int64_t num_tiles, std::byte* dst, const PackLoops& loops = pack_loops());
 
 // fp32 of flat elements first … first+out.size()−1; `bytes`: of the whole matrix.
 void dequantize_bitsandbytes(const std::byte* bytes, std::span<const float> absmax,

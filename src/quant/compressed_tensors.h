@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <span>
 
+#include "quant/pack_loops.h"
 #include "quant/packed_matrix.h"
 
 namespace hotset {
@@ -29,7 +30,8 @@ struct CompressedWeights {
 // block_group and order as for pack_gptq. `dst` is the whole matrix.
 void pack_compressed(const PackedShape& shape, const CompressedWeights& weights,
                      std::span<const int32_t> block_group, std::span<const int32_t> order,
-                     int64_t first_tile, int64_t num_tiles, std::byte* dst);
+                     int64_t first_tile, int64_t num_tiles, std::byte* dst,
+                     const PackLoops& loops = pack_loops());
 
 // fp32 of matrix row `row`, whose words are at `packed_row`.
 void dequantize_compressed_row(const CompressedWeights& weights, ScaleKind scale,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The straight path copies 64-byte steps; permuted inputs (desc_act) collect each step's columns
-// from the word rows they lie in.
+// The straight path copies 64-byte steps, group after group, so that the file is read forward;
+// permuted inputs (desc_act) collect each step's columns from the word rows they lie in.
 #include "quant/gptq.h"
 
 #include <algorithm>
@@ -31,19 +31,17 @@ uint32_t code_at(const GptqWeights& weights, int64_t rows, int64_t col, int64_t 
   return (word >> (weights.bits * (col % per_word))) & ((1u << weights.bits) - 1);
 }
 
-// Words of `lanes` rows at word row `word_row`, shuffled into step order.
-Step straight_step(const GptqWeights& weights, int64_t rows, int64_t word_row, int64_t row0,
-                   int64_t lanes) {
+// Words of `lanes` < 16 rows, shuffled into step order.
+Step short_step(const GptqWeights& weights, const std::byte* words, int64_t lanes) {
   Step step{};
-  std::memcpy(step.word, weights.qweight + 4 * (word_row * rows + row0),
-              static_cast<size_t>(4 * lanes));
+  std::memcpy(step.word, words, static_cast<size_t>(4 * lanes));
   if (weights.bits == 4) {
     for (uint32_t& word : step.word) word = step_word(word);
   }
   return step;
 }
 
-// The same for columns col … of the packed order, wherever they lie.
+// The step of `columns`, wherever they lie.
 Step gathered_step(const GptqWeights& weights, int64_t rows, std::span<const int32_t> columns,
                    int64_t row0, int64_t lanes) {
   Step step{};
@@ -64,15 +62,60 @@ Step gathered_step(const GptqWeights& weights, int64_t rows, std::span<const int
   return step;
 }
 
+uint32_t zero_word(const GptqWeights& weights, int64_t index) {
+  const uint32_t ones = weights.bits == 4 ? 0x11111111u : 0x01010101u;
+  return word_at(weights.qzeros, index) + ones * static_cast<uint32_t>(weights.zero_offset);
+}
+
+// A word's codes as bytes; rows come in whole words, so no lane is left over.
+template <int bits>
+void put_zeros(const GptqWeights& weights, int64_t first_word, int64_t lanes, std::byte* to) {
+  constexpr int kPerWord = 32 / bits;
+  for (int64_t w = 0; w < lanes / kPerWord; ++w, to += kPerWord) {
+    const uint32_t word = zero_word(weights, first_word + w);
+    for (int i = 0; i < kPerWord; ++i) {
+      to[i] = static_cast<std::byte>((word >> (bits * i)) & ((1u << bits) - 1));
+    }
+  }
+}
+
 void put_group_header(const PackedShape& shape, const GptqWeights& weights, int64_t group,
                       int64_t row0, int64_t lanes, std::byte* block) {
-  std::memset(block, 0, static_cast<size_t>(shape.group_header_bytes()));
+  if (lanes < kTileRows) std::memset(block, 0, static_cast<size_t>(shape.group_header_bytes()));
   const int64_t size = scale_bytes(shape.scale);
   std::memcpy(block, weights.scales + (group * shape.rows + row0) * size,
               static_cast<size_t>(lanes * size));
   if (!shape.has_zeros) return;
-  for (int64_t lane = 0; lane < lanes; ++lane) {
-    put_zero(shape, block, lane, gptq_zero(weights, shape.rows, group, row0 + lane));
+  const int64_t first_word = (group * shape.rows + row0) * weights.bits / 32;
+  std::byte* zeros = block + kTileRows * size;
+  if (weights.bits == 4) {
+    put_zeros<4>(weights, first_word, lanes, zeros);
+  } else {
+    put_zeros<8>(weights, first_word, lanes, zeros);
+  }
+}
+
+// Codes of one group block; `from` is the group's first word row.
+void put_straight(const PackedShape& shape, const GptqWeights& weights, const std::byte* from,
+                  int64_t num_steps, int64_t lanes, const PackLoops& loops, std::byte* codes) {
+  const int64_t stride = 4 * shape.rows;
+  if (lanes == kTileRows) {
+    const WordOrder order = weights.bits == 4 ? WordOrder::kLowFirst : WordOrder::kAsStored;
+    loops.copy_steps(order, from, stride, num_steps, codes);
+    return;
+  }
+  for (int64_t s = 0; s < num_steps; ++s, codes += sizeof(Step)) {
+    const Step step = short_step(weights, from + s * stride, lanes);
+    std::memcpy(codes, &step, sizeof(step));
+  }
+}
+
+void put_gathered(const PackedShape& shape, const GptqWeights& weights,
+                  std::span<const int32_t> order, int64_t row0, int64_t lanes, std::byte* codes) {
+  const auto per_word = static_cast<size_t>(columns_per_word(weights));
+  for (size_t at = 0; at < order.size(); at += per_word, codes += sizeof(Step)) {
+    const Step step = gathered_step(weights, shape.rows, order.subspan(at, per_word), row0, lanes);
+    std::memcpy(codes, &step, sizeof(step));
   }
 }
 
@@ -98,11 +141,6 @@ bool uniform_groups(std::span<const int32_t> g_idx, std::span<const int32_t> ord
   return true;
 }
 
-uint32_t zero_word(const GptqWeights& weights, int64_t index) {
-  const uint32_t ones = weights.bits == 4 ? 0x11111111u : 0x01010101u;
-  return word_at(weights.qzeros, index) + ones * static_cast<uint32_t>(weights.zero_offset);
-}
-
 uint32_t gptq_zero(const GptqWeights& weights, int64_t rows, int64_t group, int64_t row) {
   const int64_t per_word = columns_per_word(weights);
   const uint32_t word = zero_word(weights, group * (rows / per_word) + row / per_word);
@@ -122,32 +160,29 @@ std::optional<int64_t> find_other_zero(const GptqWeights& weights, int64_t rows,
 
 void pack_gptq(const PackedShape& shape, const GptqWeights& weights,
                std::span<const int32_t> block_group, std::span<const int32_t> order,
-               std::byte* dst) {
+               int64_t first_group, int64_t num_groups, std::byte* dst, const PackLoops& loops) {
   HS_CHECK(code_bits(shape.code) == weights.bits, "{} bits for {}", weights.bits,
            code_kind_name(shape.code));
   const int64_t per_word = columns_per_word(weights);
-  const int64_t word_rows = shape.cols / per_word;
-  const int64_t group_steps = shape.group / per_word;
-  for (int64_t tile = 0; tile < shape.num_tiles(); ++tile) {
-    const int64_t row0 = tile * kTileRows;
-    const int64_t lanes = tile_lanes(shape, tile);
-    for (int64_t g = 0; g < shape.num_groups(); ++g) {
+  const int64_t group_words = shape.group / per_word;
+  for (int64_t g = first_group; g < first_group + num_groups; ++g) {
+    const int64_t words = std::min(group_words, shape.cols / per_word - g * group_words);
+    const std::byte* from = weights.qweight + 4 * shape.rows * (g - first_group) * group_words;
+    for (int64_t tile = 0; tile < shape.num_tiles(); ++tile) {
+      const int64_t row0 = tile * kTileRows;
+      const int64_t lanes = tile_lanes(shape, tile);
       std::byte* block = group_block(shape, dst, tile, g);
       put_group_header(shape, weights, block_group[static_cast<size_t>(g)], row0, lanes, block);
       std::byte* codes = block + shape.group_header_bytes();
-      for (int64_t s = 0; s < group_steps; ++s, codes += sizeof(Step)) {
-        const int64_t word_row = g * group_steps + s;
-        Step step{};
-        if (word_row < word_rows) {
-          step = order.empty()
-                     ? straight_step(weights, shape.rows, word_row, row0, lanes)
-                     : gathered_step(weights, shape.rows,
-                                     order.subspan(static_cast<size_t>(word_row * per_word),
-                                                   static_cast<size_t>(per_word)),
-                                     row0, lanes);
-        }
-        std::memcpy(codes, &step, sizeof(step));
+      if (order.empty()) {
+        put_straight(shape, weights, from + 4 * row0, words, lanes, loops, codes);
+      } else {
+        put_gathered(shape, weights,
+                     order.subspan(static_cast<size_t>(g * shape.group),
+                                   static_cast<size_t>(words * per_word)),
+                     row0, lanes, codes);
       }
+      std::memset(codes + 64 * words, 0, static_cast<size_t>(64 * (group_words - words)));
     }
   }
 }

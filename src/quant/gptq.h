@@ -11,6 +11,7 @@
 #include <optional>
 #include <span>
 
+#include "quant/pack_loops.h"
 #include "quant/packed_matrix.h"
 
 namespace hotset {
@@ -41,10 +42,13 @@ void sort_by_group(std::span<const int32_t> g_idx, int64_t num_groups, std::span
 [[nodiscard]] std::optional<int64_t> find_other_zero(const GptqWeights& weights, int64_t rows,
                                                      uint32_t zero);
 
-// `shape`: kAffine4 or kInt8. block_group: [shape.num_groups()], from uniform_groups.
+// `shape`: kAffine4 or kInt8. block_group: [shape.num_groups()], from uniform_groups. Packs groups
+// first_group … first_group+num_groups−1 of every tile of `dst`, the whole matrix. weights.qweight
+// points at the first word row of first_group, or, with an `order`, at the whole tensor.
 void pack_gptq(const PackedShape& shape, const GptqWeights& weights,
                std::span<const int32_t> block_group, std::span<const int32_t> order,
-               std::byte* dst);
+               int64_t first_group, int64_t num_groups, std::byte* dst,
+               const PackLoops& loops = pack_loops());
 
 // fp32 row `row` in the model's column order, for shapes without a packed form.
 void dequantize_gptq_row(const GptqWeights& weights, ScaleKind scale, int64_t rows,

@@ -2,66 +2,89 @@
 #include "quant/int8.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "base/check.h"
 #include "base/float16.h"
-#include "quant/row_words.h"
+#include "quant/tile_layout.h"
 
 namespace hotset {
 namespace {
 
-constexpr float kRoundMagic = 12582912.0f;  // 1.5·2^23: adding and taking it away rounds to even
-
-// One group of one row: codes as bytes, and the scale's stored bits. The sums are kept per group in
-// fp32 so that the loops stay in registers.
-uint16_t quantize_group(const float* values, int64_t count, uint8_t* codes, RequantLoss& loss) {
-  float amax = 0;
-  for (int64_t i = 0; i < count; ++i) amax = std::max(amax, std::fabs(values[i]));
-  const uint16_t scale_bits = float_to_half(amax / 127.0f);
-  const float scale = half_to_float(scale_bits);
-  const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
-  float error_sum = 0, weight_sum = 0, max_error = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const float scaled = std::min(127.0f, std::max(-127.0f, values[i] * inverse));
-    const float rounded = (scaled + kRoundMagic) - kRoundMagic;
-    codes[i] = static_cast<uint8_t>(static_cast<int32_t>(rounded) + 128);
-    const float error = std::fabs(rounded * scale - values[i]);
-    max_error = std::max(max_error, error);
-    error_sum += error * error;
-    weight_sum += values[i] * values[i];
+// `count` values of a kind as fp32, and zeros up to `padded`.
+void widen(CodeKind stored, const std::byte* from, int64_t count, int64_t padded,
+           const PackLoops& loops, float* to) {
+  switch (stored) {
+    case CodeKind::kBF16:
+      loops.widen_bf16(from, count, to);
+      break;
+    case CodeKind::kF16:
+      loops.widen_f16(from, count, to);
+      break;
+    default:
+      std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
+      break;
   }
-  loss.max_error = std::max(loss.max_error, double{max_error});
-  loss.max_weight = std::max(loss.max_weight, double{amax});
-  loss.sum_square_error += error_sum;
-  loss.sum_square_weight += weight_sum;
+  std::fill(to + count, to + padded, 0.0f);
+}
+
+// One group of one row: codes as bytes, and the scale's stored bits.
+uint16_t quantize_group(std::span<const float> values, const PackLoops& loops, uint8_t* codes,
+                        Int8Sums& sums, RequantLoss& loss) {
+  const auto count = static_cast<int64_t>(values.size());
+  const float largest = loops.largest(values.data(), count);
+  const uint16_t scale_bits = float_to_half(largest / 127.0f);
+  const float scale = half_to_float(scale_bits);
+  loops.quantize(values.data(), count, scale, scale > 0 ? 1.0f / scale : 0.0f, codes, sums);
+  if (largest > loss.max_weight || std::isnan(largest)) loss.max_weight = largest;  // NaN stays
   return scale_bits;
+}
+
+// Sums are kept in fp32 for the length of one group of one tile, then added up in double, in order.
+void add_sums(const Int8Sums& sums, RequantLoss& loss) {
+  for (int i = 0; i < 16; ++i) {
+    loss.max_error = std::max(loss.max_error, double{sums.max_error[i]});
+    loss.sum_square_error += sums.square_error[i];
+    loss.sum_square_weight += sums.square_weight[i];
+  }
 }
 
 }  // namespace
 
-void pack_int8(const PackedShape& shape, const float* rows, int64_t first_tile, int64_t num_tiles,
-               std::byte* dst, RequantLoss& loss) {
+bool RequantLoss::representable() const {
+  return max_weight <= kLargestInt8Weight;
+}
+
+void pack_int8(const PackedShape& shape, CodeKind stored, const std::byte* rows, int64_t first_tile,
+               int64_t num_tiles, std::byte* dst, RequantLoss& loss, const PackLoops& loops) {
   HS_CHECK(shape.code == CodeKind::kInt8 && shape.scale == ScaleKind::kF16 && !shape.has_zeros,
            "{}", code_kind_name(shape.code));
-  std::vector<uint32_t> words(static_cast<size_t>(words_per_row(shape)));
-  auto* codes = reinterpret_cast<uint8_t*>(words.data());
+  const int64_t value_bytes = code_bits(stored) / 8;
+  const int64_t padded = (shape.group + 15) / 16 * 16;
+  std::vector<float> values(static_cast<size_t>(padded));
+  std::vector<uint8_t> codes(static_cast<size_t>(padded * kTileRows));
   for (int64_t tile = first_tile; tile < first_tile + num_tiles; ++tile) {
-    std::byte* base = dst + tile * shape.tile_bytes();
     const int64_t lanes = tile_lanes(shape, tile);
-    if (lanes < kTileRows) std::memset(base, 0, static_cast<size_t>(shape.tile_bytes()));
-    for (int64_t lane = 0; lane < lanes; ++lane, rows += shape.cols) {
-      std::memset(codes, 128, words.size() * 4);  // padding columns are zeros
-      for (int64_t g = 0; g < shape.num_groups(); ++g) {
-        const int64_t first = g * shape.group;
-        const int64_t count = std::min(shape.group, shape.cols - first);
-        const uint16_t scale = quantize_group(rows + first, count, codes + first, loss);
-        std::memcpy(base + g * shape.group_bytes() + 2 * lane, &scale, sizeof(scale));
+    if (lanes < kTileRows) std::fill(codes.begin(), codes.end(), uint8_t{0});  // padding rows
+    for (int64_t g = 0; g < shape.num_groups(); ++g) {
+      std::byte* block = group_block(shape, dst, tile, g);
+      const int64_t first = g * shape.group;
+      const int64_t count = std::min(shape.group, shape.cols - first);
+      uint16_t scales[kTileRows] = {};
+      Int8Sums sums;
+      for (int64_t lane = 0; lane < lanes; ++lane) {
+        widen(stored, rows + (lane * shape.cols + first) * value_bytes, count, padded, loops,
+              values.data());
+        scales[lane] = quantize_group(values, loops, codes.data() + lane * padded, sums, loss);
       }
-      put_lane_words(shape, words, lane, base);
+      add_sums(sums, loss);
+      std::memcpy(block, scales, sizeof(scales));
+      loops.turn_rows(WordOrder::kAsStored, std::as_bytes(std::span(codes)).data(), padded,
+                      kTileRows, shape.group / 4, block + shape.group_header_bytes());
     }
+    rows += lanes * shape.cols * value_bytes;
   }
 }
 

@@ -7,9 +7,13 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "quant/pack_loops.h"
 #include "quant/packed_matrix.h"
 
 namespace hotset {
+
+// Beyond it a scale would be infinite at 16 bits.
+inline constexpr double kLargestInt8Weight = 65504.0 * 127.0;
 
 // How far packed values are from the stored ones; sums over elements.
 struct RequantLoss {
@@ -17,11 +21,16 @@ struct RequantLoss {
   double max_weight = 0;  // |w|, the largest
   double sum_square_error = 0;
   double sum_square_weight = 0;
+
+  // False when a weight was NaN, infinite or above kLargestInt8Weight: what was packed is void.
+  [[nodiscard]] bool representable() const;
 };
 
-// `shape`: kInt8 with scale kF16 and zero 128 (int8_shape). rows: fp32 [rows of the tiles, cols],
-// the first row is row first_tile·16. `dst` is the whole matrix. Adds to `loss`.
-void pack_int8(const PackedShape& shape, const float* rows, int64_t first_tile, int64_t num_tiles,
-               std::byte* dst, RequantLoss& loss);
+// `shape`: kInt8 with scale kF16 and zero 128 (int8_shape). rows: [rows of the tiles, cols] of
+// kBF16, kF16 or kF32, as `stored` says; the first row is row first_tile·16. `dst` is the whole
+// matrix. Adds to `loss`, the same whatever the machine.
+void pack_int8(const PackedShape& shape, CodeKind stored, const std::byte* rows, int64_t first_tile,
+               int64_t num_tiles, std::byte* dst, RequantLoss& loss,
+               const PackLoops& loops = pack_loops());
 
 }  // namespace hotset

@@ -32,8 +32,11 @@ T load_as(const void* at) {
 // `bits` are the stored bits of the scale: 2 or 4 bytes, copied as they are.
 inline void put_scale_bits(const PackedShape& shape, std::byte* block, int64_t lane,
                            const std::byte* bits) {
-  const auto size = static_cast<size_t>(scale_bytes(shape.scale));
-  std::memcpy(block + static_cast<size_t>(lane) * size, bits, size);
+  if (shape.scale == ScaleKind::kF32) {
+    std::memcpy(block + 4 * lane, bits, 4);
+  } else if (shape.scale != ScaleKind::kNone) {
+    std::memcpy(block + 2 * lane, bits, 2);
+  }
 }
 
 inline void put_zero(const PackedShape& shape, std::byte* block, int64_t lane, uint32_t zero) {

@@ -6,9 +6,16 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <limits>
+#include <numeric>
 #include <random>
+#include <span>
+#include <utility>
 #include <vector>
+
+#include "base/float16.h"
 
 namespace hotset {
 namespace {
@@ -21,6 +28,11 @@ std::vector<float> normal_values(size_t count, unsigned seed) {
   return out;
 }
 
+template <typename T>
+const std::byte* bytes_of(const std::vector<T>& values) {
+  return std::as_bytes(std::span(values)).data();
+}
+
 TEST(Int8, SameBytesAsTheSlowPathAndAnHonestLoss) {
   for (int64_t rows = 1; rows <= 40; rows += rows < 18 ? 1 : 5) {
     for (const int64_t cols : {1, 7, 8, 100, 128, 129, 300}) {
@@ -28,12 +40,21 @@ TEST(Int8, SameBytesAsTheSlowPathAndAnHonestLoss) {
       const auto values = normal_values(static_cast<size_t>(rows * cols), 9);
       std::vector<std::byte> slow(static_cast<size_t>(shape.bytes()));
       pack_rows(shape, values.data(), 0, rows, slow.data());
-      std::vector<std::byte> fast(slow.size(), std::byte{0xa5});
+      std::vector<std::byte> fast(slow.size());
       RequantLoss loss;
-      for (int64_t tile = 0; tile < shape.num_tiles(); ++tile) {
-        pack_int8(shape, values.data() + tile * kTileRows * cols, tile, 1, fast.data(), loss);
+      for (const PackLoops* loops : all_pack_loops()) {
+        std::fill(fast.begin(), fast.end(), std::byte{0xa5});
+        const RequantLoss before = std::exchange(loss, {});
+        for (int64_t tile = 0; tile < shape.num_tiles(); ++tile) {
+          pack_int8(shape, CodeKind::kF32, bytes_of(values) + 4 * tile * kTileRows * cols, tile, 1,
+                    fast.data(), loss, *loops);
+        }
+        ASSERT_EQ(fast, slow) << rows << "x" << cols << ", " << loops->name;
+        if (loops == &pack_loops_scalar()) continue;
+        EXPECT_EQ(loss.sum_square_error, before.sum_square_error) << loops->name;
+        EXPECT_EQ(loss.sum_square_weight, before.sum_square_weight) << loops->name;
+        EXPECT_EQ(loss.max_error, before.max_error) << loops->name;
       }
-      ASSERT_EQ(fast, slow) << rows << "x" << cols;
 
       PackedMatrix matrix{shape};
       matrix.data = fast.data();
@@ -68,7 +89,7 @@ TEST(Int8, ZeroRowsAndOutliers) {
   const PackedShape shape = int8_shape(rows, cols);
   std::vector<std::byte> data(static_cast<size_t>(shape.bytes()));
   RequantLoss loss;
-  pack_int8(shape, values.data(), 0, 1, data.data(), loss);
+  pack_int8(shape, CodeKind::kF32, bytes_of(values), 0, 1, data.data(), loss);
   PackedMatrix matrix{shape};
   matrix.data = data.data();
   std::vector<float> row(static_cast<size_t>(cols));
@@ -78,6 +99,62 @@ TEST(Int8, ZeroRowsAndOutliers) {
   EXPECT_NEAR(row[0], -5.0f, 5.0f * 0x1p-11f);
   EXPECT_EQ(row[1], 0.0f);  // below half a step: gone, and the loss says so
   EXPECT_GE(loss.max_error, 0.0099);
+}
+
+TEST(Int8, SixteenBitValuesAreWidenedExactly) {
+  std::vector<uint16_t> all(65536);
+  std::iota(all.begin(), all.end(), uint16_t{0});
+  std::vector<float> wide(all.size() - 1);
+  for (const PackLoops* loops : all_pack_loops()) {
+    const auto count = static_cast<int64_t>(wide.size());  // odd
+    loops->widen_f16(bytes_of(all), count, wide.data());
+    for (size_t i = 0; i < wide.size(); ++i) {
+      ASSERT_EQ(std::bit_cast<uint32_t>(wide[i]), std::bit_cast<uint32_t>(half_to_float(all[i])))
+          << loops->name << ", half " << i;
+    }
+    loops->widen_bf16(bytes_of(all), count, wide.data());
+    for (size_t i = 0; i < wide.size(); ++i) {
+      ASSERT_EQ(std::bit_cast<uint32_t>(wide[i]), static_cast<uint32_t>(all[i]) << 16)
+          << loops->name << ", bf16 " << i;
+    }
+  }
+}
+
+TEST(Int8, StoredKindsGiveTheSameBytes) {
+  const int64_t rows = 19, cols = 300;
+  const PackedShape shape = int8_shape(rows, cols);
+  for (const CodeKind kind : {CodeKind::kBF16, CodeKind::kF16}) {
+    std::vector<float> values = normal_values(static_cast<size_t>(rows * cols), 11);
+    std::vector<uint16_t> stored;
+    for (float& v : values) {
+      const bool half = kind == CodeKind::kF16;
+      stored.push_back(half ? float_to_half(v) : float_to_bf16(v));
+      v = half ? half_to_float(stored.back()) : bf16_to_float(stored.back());
+    }
+    std::vector<std::byte> slow(static_cast<size_t>(shape.bytes())), fast(slow.size());
+    pack_rows(shape, values.data(), 0, rows, slow.data());
+    RequantLoss loss;
+    pack_int8(shape, kind, bytes_of(stored), 0, shape.num_tiles(), fast.data(), loss);
+    EXPECT_EQ(fast, slow) << code_kind_name(kind);
+    EXPECT_TRUE(loss.representable());
+  }
+}
+
+TEST(Int8, WeightsBeyondAHalfScaleAreSeen) {
+  const PackedShape shape = int8_shape(16, 256);
+  std::vector<std::byte> data(static_cast<size_t>(shape.bytes()));
+  const auto representable = [&](float outlier) {
+    std::vector<float> values(16 * 256, 0.5f);
+    values[777] = outlier;
+    RequantLoss loss;
+    pack_int8(shape, CodeKind::kF32, bytes_of(values), 0, 1, data.data(), loss);
+    return loss.representable();
+  };
+  EXPECT_TRUE(representable(-8.3e6f));
+  EXPECT_FALSE(representable(8.4e6f));
+  EXPECT_FALSE(representable(-1e30f));
+  EXPECT_FALSE(representable(std::numeric_limits<float>::infinity()));
+  EXPECT_FALSE(representable(std::numeric_limits<float>::quiet_NaN()));
 }
 
 }  // namespace

@@ -170,8 +170,21 @@ void check_gptq(Rng& rng, const Affine& c, int zero_offset) {
       [&](int64_t row, int64_t g) { return scale_at(c.scale, scales, block(g) * c.rows + row); },
       [&](int64_t row, int64_t g) { return zero(row, block(g)); });
   auto got = dirty(shape);
-  pack_gptq(shape, weights, order.block_group, order.order, got.data());
-  expect_same(got, want, shape);
+  for (const PackLoops* loops : all_pack_loops()) {
+    got = dirty(shape);
+    pack_gptq(shape, weights, order.block_group, order.order, 0, shape.num_groups(), got.data(),
+              *loops);
+    expect_same(got, want, shape);
+  }
+  if (!c.scattered) {  // group by group, as a load reads them
+    got = dirty(shape);
+    GptqWeights rest = weights;
+    for (int64_t g = 0; g < shape.num_groups(); ++g) {
+      pack_gptq(shape, rest, order.block_group, {}, g, 1, got.data());
+      rest.qweight += shape.group * c.bits / 32 * 4 * c.rows;
+    }
+    expect_same(got, want, shape);
+  }
   if (!c.has_zeros) return;
   PackedMatrix matrix{shape};
   matrix.data = got.data();
@@ -230,7 +243,7 @@ TEST(Packers, GptqOtherZerosAreFound) {
 TEST(Packers, Awq) {
   Rng rng(2);
   constexpr int kSlot[8] = {0, 4, 1, 5, 2, 6, 3, 7};
-  for (int64_t rows = 8; rows <= 72; rows += 8) {
+  for (const int64_t rows : {8, 16, 24, 40, 120, 128, 136, 144, 264}) {
     for (const int64_t cols : {1, 7, 8, 31, 64, 100, 128, 260}) {
       for (const int64_t group : {int64_t{32}, int64_t{64}, int64_t{128}, int64_t{256}, cols}) {
         const Affine c{4, rows, cols, std::min(group, cols), true, false, ScaleKind::kF16};
@@ -251,8 +264,15 @@ TEST(Packers, Awq) {
             [&](int64_t row, int64_t g) { return at(zeros, group_of(g), row); });
         const AwqWeights weights{c.group, codes.data(), zeros.data(), scales.data()};
         auto got = dirty(shape);
-        pack_awq(shape, weights, got.data());
-        expect_same(got, want, shape);
+        for (const PackLoops* loops : all_pack_loops()) {
+          got = dirty(shape);
+          AwqWeights rest = weights;
+          for (int64_t g = 0; g < shape.num_groups(); ++g) {  // in pieces, as a load does it
+            pack_awq(shape, rest, g, 1, got.data(), *loops);
+            rest.qweight += shape.group * rows / 2;
+          }
+          expect_same(got, want, shape);
+        }
         PackedMatrix matrix{shape};
         matrix.data = got.data();
         std::vector<float> packed(static_cast<size_t>(cols)), direct(packed.size());
@@ -291,12 +311,14 @@ void check_compressed(Rng& rng, const Affine& c) {
         return bits_at(zeros, (row / per_word) * c.groups() + block(g), c.bits * (row % per_word),
                        c.bits);
       });
-  auto got = dirty(shape);
-  for (int64_t tile = 0; tile < shape.num_tiles(); ++tile) {  // in pieces, as a load does it
-    weights.packed = codes.data() + tile * kTileRows * row_words * 4;
-    pack_compressed(shape, weights, order.block_group, order.order, tile, 1, got.data());
+  for (const PackLoops* loops : all_pack_loops()) {
+    auto got = dirty(shape);
+    for (int64_t tile = 0; tile < shape.num_tiles(); ++tile) {  // in pieces, as a load does it
+      weights.packed = codes.data() + tile * kTileRows * row_words * 4;
+      pack_compressed(shape, weights, order.block_group, order.order, tile, 1, got.data(), *loops);
+    }
+    expect_same(got, want, shape);
   }
-  expect_same(got, want, shape);
 }
 
 TEST(Packers, CompressedTensors) {
@@ -345,12 +367,14 @@ TEST(Packers, Bitsandbytes) {
               return absmax[static_cast<size_t>((row * cols + g * group) / block)];
             },
             [](int64_t, int64_t) { return 0; });
-        auto got = dirty(shape);
-        for (int64_t tile = 0; tile < shape.num_tiles(); ++tile) {
-          pack_bitsandbytes(shape, codes.data() + tile * kTileRows * cols / 2, absmax, block, tile,
-                            1, got.data());
+        for (const PackLoops* loops : all_pack_loops()) {
+          auto got = dirty(shape);
+          for (int64_t tile = 0; tile < shape.num_tiles(); ++tile) {
+            pack_bitsandbytes(shape, codes.data() + tile * kTileRows * cols / 2, absmax, block,
+                              tile, 1, got.data(), *loops);
+          }
+          expect_same(got, want, shape);
         }
-        expect_same(got, want, shape);
         checked += 1;
       }
     }
