@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <optional>
 #include <utility>
 
 #include "conversation.h"
@@ -45,6 +46,7 @@ class ChatSession {
   Status answer(const std::string& text);
   void print_piece(const OutputPiece& piece);
   void print_prompt() const;
+  void acknowledge(const char* text) const;
 
   const ChatOptions& options_;
   LoadedModel& model_;
@@ -56,7 +58,7 @@ class ChatSession {
   Interrupts interrupts_;
   bool in_reasoning_ = false;
   std::string content_, reasoning_;
-  RequestStats last_stats_;
+  std::optional<RequestStats> last_stats_;
   bool had_error_ = false;
 };
 
@@ -64,6 +66,11 @@ void ChatSession::print_prompt() const {
   if (!is_interactive_) return;
   fmt::print("{}>{} ", style_.bold, style_.reset);
   std::fflush(stdout);
+}
+
+// A pipe gets answers only.
+void ChatSession::acknowledge(const char* text) const {
+  if (is_interactive_) fmt::print("{}{}{}\n", style_.dim, text, style_.reset);
 }
 
 int ChatSession::run() {
@@ -83,14 +90,14 @@ int ChatSession::run() {
       continue;
     }
     was_interrupted = false;
-    if (!handle_line(line)) break;
+    if (!handle_line(line) || std::ferror(stdout) != 0) break;
   }
   if (is_interactive_) fmt::print("\n");
   return had_error_ ? kExitFailed : kExitFine;
 }
 
 bool ChatSession::handle_line(const std::string& line) {
-  if (line.empty()) return true;
+  if (line.find_first_not_of(" \t") == std::string::npos) return true;
   if (line[0] == '/') return handle_command(line);
   if (const Status status = answer(line); !status) {
     report_error(status.error());
@@ -105,10 +112,14 @@ bool ChatSession::handle_command(const std::string& line) {
   if (name == "/quit" || name == "/exit") return false;
   if (name == "/reset") {
     conversation_.reset();
+    acknowledge("The conversation is forgotten.");
   } else if (name == "/system") {
     conversation_.set_system(rest);
+    acknowledge(rest.empty() ? "No system message; a new conversation."
+                             : "System message set; a new conversation.");
   } else if (name == "/stats") {
-    fmt::print("{}{}{}\n", style_.dim, describe_stats(last_stats_), style_.reset);
+    fmt::print("{}{}{}\n", style_.dim, last_stats_ ? describe_stats(*last_stats_) : "no answer yet",
+               style_.reset);
   } else if (name == "/help") {
     std::fputs(kHelp, stdout);
   } else {
@@ -131,7 +142,7 @@ Status ChatSession::answer(const std::string& text) {
   content_.clear();
   reasoning_.clear();
   while (true) {
-    if (interrupts_.take()) stream.cancel();
+    if (interrupts_.take() || std::ferror(stdout) != 0) stream.cancel();
     const auto piece = stream.next_within(std::chrono::milliseconds(50));
     if (!piece) continue;
     const bool is_ending_id = piece->finish == FinishReason::kStop;
@@ -169,6 +180,7 @@ void ChatSession::print_piece(const OutputPiece& piece) {
 }
 
 Result<int> chat(const ChatOptions& options) {
+  HS_RETURN_IF_ERROR(check_flags(options.sampling));
   HS_ASSIGN_OR_RETURN(LoadedModel model, load_model(options.model));
   if (model.dialect == nullptr) {
     return fail(fmt::format("{}: has no chat template; use hotset complete", model.directory),

@@ -3,11 +3,14 @@
 // streams out.
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstdio>
 #include <utility>
 
+#include "base/utf8.h"
 #include "conversation.h"
 #include "generation.h"
+#include "interrupt.h"
 #include "line_reader.h"
 #include "report_error.h"
 #include "server/wire.h"
@@ -21,19 +24,27 @@ namespace {
 struct Completion {
   std::string text;
   TextPiece last;
+  bool was_interrupted = false;
 };
 
+// Ctrl-C, and a reader of our output that has left, end the answer.
 Completion print_answer(TextStream& stream, bool quiet_output) {
+  Interrupts interrupts;
   Completion out;
   while (true) {
-    TextPiece piece = stream.next();
-    out.text += piece.text;
-    if (!quiet_output) {
-      std::fputs(piece.text.c_str(), stdout);
-      std::fflush(stdout);
+    if (interrupts.take()) {
+      out.was_interrupted = true;
+      stream.cancel();
     }
-    if (!piece.finish) continue;
-    out.last = std::move(piece);
+    auto piece = stream.next_within(std::chrono::milliseconds(50));
+    if (!piece) continue;
+    out.text += piece->text;
+    if (!quiet_output) {
+      std::fwrite(piece->text.data(), 1, piece->text.size(), stdout);
+      if (std::fflush(stdout) != 0) stream.cancel();
+    }
+    if (!piece->finish) continue;
+    out.last = std::move(*piece);
     return out;
   }
 }
@@ -65,7 +76,11 @@ Result<Completion> complete(const CompleteOptions& options, const std::string& p
   HS_ASSIGN_OR_RETURN(const auto engine, start_engine(model));
   HS_ASSIGN_OR_RETURN(const auto stream, generate(*engine, model, std::move(ids), params));
   Completion completion = print_answer(*stream, options.json);
-  if (completion.last.finish == FinishReason::kError) return fail(completion.last.error);
+  const auto finish = completion.last.finish;
+  if (finish == FinishReason::kError) return fail(completion.last.error);
+  if (finish == FinishReason::kCancelled && !completion.was_interrupted) {
+    return fail("the answer is cut off: nobody reads the output", ErrorKind::kInternal);
+  }
   return completion;
 }
 
@@ -75,20 +90,27 @@ int run_complete(const CompleteOptions& options) {
   if (!options.prompt && stdin_is_terminal()) {
     return report_bad_input("complete needs a prompt: -p TEXT, or text on standard input");
   }
+  if (const Status status = check_flags(options.sampling); !status) {
+    return report_error(status.error());
+  }
   const std::string prompt = options.prompt ? *options.prompt : read_all_input();
   if (prompt.empty()) return report_bad_input("the prompt is empty: give -p TEXT or pipe text in");
+  if (const size_t valid = utf8_valid_prefix(prompt); valid != prompt.size()) {
+    return report_bad_input(fmt::format("the prompt is not valid UTF-8 at byte {}", valid));
+  }
   const auto completion = complete(options, prompt);
   if (!completion) return report_error(completion.error());
+  const int exit_code = completion->was_interrupted ? kExitInterrupted : kExitFine;
   if (options.json) {
     print_json(*completion);
-    return kExitFine;
+    return exit_code;
   }
   if (completion->text.empty() || completion->text.back() != '\n') std::fputs("\n", stdout);
   std::fflush(stdout);  // before what goes to stderr: both may be one log
   if (!options.model.quiet) {
     fmt::print(stderr, "{}\n", describe_stats(completion->last.stats));
   }
-  return kExitFine;
+  return exit_code;
 }
 
 }  // namespace hotset

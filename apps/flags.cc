@@ -34,7 +34,8 @@ void add_model_flags(CLI::App& verb, ModelFlags& flags) {
       ->group("Model");
   verb.add_option("--kv-cache-dtype", flags.kv_cache_dtype, "Values of the KV cache")
       ->check(CLI::IsMember(
-          {"auto", "bf16", "bfloat16", "f16", "fp16", "float16", "f32", "fp32", "float32"}))
+                  {"auto", "bf16", "bfloat16", "f16", "fp16", "float16", "f32", "fp32", "float32"})
+                  .description(""))
       ->default_str("auto")
       ->type_name("auto|bf16|f16|f32")
       ->group("Model");
@@ -58,7 +59,7 @@ void add_compute_flags(CLI::App& verb, ModelFlags& flags) {
       ->type_name("NAME")
       ->group("Computing");
   verb.add_option("--arithmetic", flags.arithmetic, "fast: 8-bit activations; exact: 32-bit floats")
-      ->check(CLI::IsMember({"exact", "fast"}))
+      ->check(CLI::IsMember({"exact", "fast"}).description(""))
       ->default_str("fast")
       ->type_name("exact|fast")
       ->group("Computing");
@@ -77,7 +78,8 @@ void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
   add("--presence-penalty", flags.presence_penalty, "Against any token said before", "X");
   add("--frequency-penalty", flags.frequency_penalty, "The same, by how often", "X");
   add("--seed", flags.seed, "Same seed, same text", "N");
-  add("--max-tokens,-n", flags.max_tokens, "At most N tokens", "N");
+  add("--max-tokens,-n", flags.max_tokens,
+      "At most N tokens (default: until the text or the context ends)", "N");
   add("--min-tokens", flags.min_tokens, "No end before N tokens", "N");
   verb.add_option("--stop", flags.stop, "End at this text; may be repeated")
       ->allow_extra_args(false)
@@ -137,7 +139,7 @@ void add_serve(CLI::App& app, ServeOptions& out) {
       ->group(group);
   verb->add_option("--served-model-name,--alias", out.served_model_names,
                    "Names that requests may use (default: the model's)")
-      ->type_name("NAME …")
+      ->type_name("NAME")
       ->group(group);
   verb->add_option("--api-key", out.api_keys, "Key that requests must bring; may be repeated")
       ->envname("HOTSET_API_KEY")
@@ -148,7 +150,8 @@ void add_serve(CLI::App& app, ServeOptions& out) {
       ->allow_extra_args(false)
       ->type_name("NAME")
       ->group(group);
-  verb->add_option("--max-num-seqs,--parallel", out.max_num_seqs, "Answers that are computed in turns")
+  verb->add_option("--max-num-seqs,--parallel", out.max_num_seqs,
+                   "Answers that are computed in turns")
       ->check(CLI::Range(1, 256))
       ->default_str("4")
       ->type_name("N")
@@ -179,6 +182,8 @@ std::unique_ptr<CLI::App> make_parser(CommandLine& out) {
   auto app = std::make_unique<CLI::App>(
       "hotset runs Qwen3-Next models straight from their Hugging Face checkpoints.", "hotset");
   app->require_subcommand(1);
+  app->get_formatter()->label("SUBCOMMAND", "VERB");
+  app->get_formatter()->label("Subcommands", "Verbs");
   app->set_version_flag("--version", std::string("hotset ") + HOTSET_VERSION);
   add_chat(*app, out.chat);
   add_complete(*app, out.complete);

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <limits>
 #include <random>
 #include <utility>
 
@@ -17,10 +19,7 @@ void assign_if(T& target, const std::optional<U>& value) {
   if (value) target = *value;
 }
 
-}  // namespace
-
-Result<SamplingParams> to_sampling_params(const SamplingFlags& flags, const LoadedModel& model) {
-  SamplingParams params = model.defaults.params;
+void apply_flags(const SamplingFlags& flags, SamplingParams& params) {
   assign_if(params.temperature, flags.temperature);
   assign_if(params.top_k, flags.top_k);
   assign_if(params.top_p, flags.top_p);
@@ -33,7 +32,31 @@ Result<SamplingParams> to_sampling_params(const SamplingFlags& flags, const Load
   assign_if(params.min_tokens, flags.min_tokens);
   params.stop = flags.stop;
   params.ignore_eos = flags.ignore_eos;
-  HS_RETURN_IF_ERROR(validate(params, model.num_valid_tokens));
+}
+
+// The validator speaks of fields; here they are flags: "max_tokens" is "--max-tokens".
+Status check_as_flags(const SamplingParams& params, int64_t num_valid_tokens) {
+  auto error = check_params(params, num_valid_tokens);
+  if (!error) return {};
+  std::string flag = error->field;
+  std::replace(flag.begin(), flag.end(), '_', '-');
+  std::string& message = error->message;
+  if (message.starts_with(error->field)) message.replace(0, flag.size(), "--" + flag);
+  return fail(std::move(message));
+}
+
+}  // namespace
+
+Status check_flags(const SamplingFlags& flags) {
+  SamplingParams params;
+  apply_flags(flags, params);
+  return check_as_flags(params, std::numeric_limits<int32_t>::max());
+}
+
+Result<SamplingParams> to_sampling_params(const SamplingFlags& flags, const LoadedModel& model) {
+  SamplingParams params = model.defaults.params;
+  apply_flags(flags, params);
+  HS_RETURN_IF_ERROR(check_as_flags(params, model.num_valid_tokens));
   return params;
 }
 

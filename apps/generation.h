@@ -15,6 +15,8 @@
 
 namespace hotset {
 
+// What is wrong with the flags whatever the model is: told before the model is loaded.
+[[nodiscard]] Status check_flags(const SamplingFlags& flags);
 // The checkpoint's defaults with the flags on top, checked.
 [[nodiscard]] Result<SamplingParams> to_sampling_params(const SamplingFlags& flags,
                                                         const LoadedModel& model);

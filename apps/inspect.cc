@@ -5,8 +5,6 @@
 #include <string>
 #include <utility>
 
-#include "checkpoint/hub.h"
-#include "environment.h"
 #include "loaded_model.h"
 #include "report_error.h"
 #include "server/strict_json.h"
@@ -130,9 +128,7 @@ void print_json(const std::string& name, const ModelSummary& summary) {
 
 Status inspect(const InspectOptions& options) {
   HS_ASSIGN_OR_RETURN(const ModelOptions model_options, to_model_options(options.model));
-  HS_ASSIGN_OR_RETURN(
-      const ResolvedModel resolved,
-      resolve_model(options.model.model, read_hub_environment(), options.model.revision));
+  HS_ASSIGN_OR_RETURN(const ResolvedModel resolved, find_model(options.model));
   HS_ASSIGN_OR_RETURN(const ModelSummary summary, inspect_model(resolved.directory, model_options));
   if (options.json) {
     print_json(resolved.name, summary);

@@ -49,7 +49,7 @@ Status read_tokenizer(const fs::path& directory, LoadedModel& out) {
   const fs::path config = directory / "tokenizer_config.json";
   std::error_code error;
   if (!fs::exists(file, error)) {
-    return fail(fmt::format("{}: tokenizer.json is missing; {}", directory.string(),
+    return fail(fmt::format("{}: tokenizer.json is missing; to fetch it: {}", directory.string(),
                             fetch_command(directory.string())),
                 ErrorKind::kNotFound);
   }
@@ -96,6 +96,23 @@ LoadedModel::~LoadedModel() = default;
 LoadedModel::LoadedModel(LoadedModel&&) noexcept = default;
 LoadedModel& LoadedModel::operator=(LoadedModel&&) noexcept = default;
 
+Result<ResolvedModel> find_model(const ModelFlags& flags) {
+  HS_ASSIGN_OR_RETURN(ResolvedModel found,
+                      resolve_model(flags.model, read_hub_environment(), flags.revision));
+  if (!flags.revision.empty() && found.revision.empty()) {
+    return fail(fmt::format("--revision {}: {} is a plain directory and has no revisions",
+                            flags.revision, found.directory));
+  }
+  std::error_code error;
+  if (!fs::exists(fs::path(found.directory) / "config.json", error)) {
+    return fail(
+        fmt::format("{}: config.json is missing, so this is no checkpoint; to fetch one: {}",
+                    found.directory, fetch_command(found.directory)),
+        ErrorKind::kNotFound);
+  }
+  return found;
+}
+
 Result<ModelOptions> to_model_options(const ModelFlags& flags) {
   ModelOptions options;
   options.cpu_threads = flags.cpu_threads;
@@ -111,8 +128,7 @@ Result<ModelOptions> to_model_options(const ModelFlags& flags) {
 Result<LoadedModel> load_model(const ModelFlags& flags, int64_t max_num_seqs,
                                const ProgressFn& progress) {
   HS_ASSIGN_OR_RETURN(ModelOptions options, to_model_options(flags));
-  HS_ASSIGN_OR_RETURN(const ResolvedModel resolved,
-                      resolve_model(flags.model, read_hub_environment(), flags.revision));
+  HS_ASSIGN_OR_RETURN(const ResolvedModel resolved, find_model(flags));
   const fs::path directory = resolved.directory;
   options.max_num_seqs = max_num_seqs;
   LoadedModel out;

@@ -11,6 +11,7 @@
 
 #include "base/result.h"
 #include "chat/chat_template.h"
+#include "checkpoint/hub.h"
 #include "model/language_model.h"
 #include "options.h"
 #include "request/generation_defaults.h"
@@ -35,6 +36,9 @@ struct LoadedModel {
   std::unique_ptr<LanguageModel> model;
   int64_t num_valid_tokens = 0;
 };
+
+// The directory that the flags mean; it has a config.json at least.
+[[nodiscard]] Result<ResolvedModel> find_model(const ModelFlags& flags);
 
 [[nodiscard]] Result<ModelOptions> to_model_options(const ModelFlags& flags);
 

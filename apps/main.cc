@@ -22,6 +22,8 @@ int explain_parse_error(const CLI::App& app, const CLI::ParseError& error) {
   // CLI11 takes an unknown verb for a missing one.
   if (const auto extras = app.remaining(); verb.empty() && !extras.empty()) {
     what = fmt::format("'{}' is not a verb of hotset", extras.front());
+  } else if (verb.empty()) {
+    what = "a verb is missing: chat, complete, serve or inspect";
   }
   fmt::print(stderr, "hotset: error: {}; see hotset{} --help\n", what, verb);
   return kExitBadInput;

@@ -11,7 +11,8 @@
 namespace hotset {
 namespace {
 
-constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
+constexpr double kMiB = 1024.0 * 1024.0;
+constexpr double kGiB = 1024.0 * kMiB;
 constexpr int kBarWidth = 30;
 
 }  // namespace
@@ -26,8 +27,11 @@ std::string progress_line(int64_t done_bytes, int64_t total_bytes, double second
     const int filled = static_cast<int>(share * kBarWidth);
     line = fmt::format("[{:#>{}}{:->{}}] ", "", filled, "", kBarWidth - filled);
   }
-  line += fmt::format("{:3.0f} %  {:.2f} / {:.2f} GiB  {:.2f} GiB/s", share * 100, done / kGiB,
-                      total / kGiB, bytes_per_s / kGiB);
+  const bool is_small = total < kGiB;
+  const double unit = is_small ? kMiB : kGiB;
+  const char* name = is_small ? "MiB" : "GiB";
+  line += fmt::format("{:3.0f} %  {:.{}f} / {:.{}f} {}  {:.2f} GiB/s", share * 100, done / unit,
+                      is_small ? 1 : 2, total / unit, is_small ? 1 : 2, name, bytes_per_s / kGiB);
   if (done_bytes < total_bytes && bytes_per_s > 0) {
     line += fmt::format("  ETA {:.0f} s", (total - done) / bytes_per_s);
   }

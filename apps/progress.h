@@ -8,7 +8,7 @@
 
 namespace hotset {
 
-// "[#####-----]  50%  22.40 / 44.80 GiB  3.10 GiB/s  ETA 7 s"; pure, for tests.
+// "[#####-----]  50 %  22.40 / 44.80 GiB  3.10 GiB/s  ETA 7 s"; small models count in MiB.
 [[nodiscard]] std::string progress_line(int64_t done_bytes, int64_t total_bytes, double seconds,
                                         bool with_bar);
 

@@ -16,11 +16,9 @@ int report_error(const Error& error) {
     case ErrorKind::kNotFound:
     case ErrorKind::kUnsupported:
       return kExitBadInput;
-    case ErrorKind::kResource:
-    case ErrorKind::kInternal:
+    default:
       return kExitFailed;
   }
-  return kExitFailed;
 }
 
 int report_bad_input(std::string_view message) {

@@ -53,6 +53,7 @@ class StopSignals {
 };
 
 Status check_options(const ServeOptions& options) {
+  HS_RETURN_IF_ERROR(check_listen_host(options.host));
   if (!is_loopback_host(options.host) && options.api_keys.empty()) {
     return fail(
         fmt::format("--host {} can be reached from the network: give --api-key as well "
@@ -142,6 +143,7 @@ void drain(const ServeOptions& options, Api& api, HttpServer& http, Engine& engi
 
 Status serve(const ServeOptions& options) {
   HS_RETURN_IF_ERROR(check_options(options));
+  HS_RETURN_IF_ERROR(find_model(options.model));  // before a port is taken
   const StopSignals signals;
   Api api(api_options(options));
   HttpServerOptions http_options;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The verbs. Each returns the exit code: 0 fine, 1 something failed at run time, 2 bad input.
+// The verbs. Each returns the exit code: 0 fine, 1 something failed at run time, 2 bad input, 130
+// ended by Ctrl-C.
 #pragma once
 
 #include "options.h"
@@ -9,6 +10,7 @@ namespace hotset {
 inline constexpr int kExitFine = 0;
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitBadInput = 2;
+inline constexpr int kExitInterrupted = 130;
 
 int run_complete(const CompleteOptions& options);
 int run_chat(const ChatOptions& options);

@@ -25,6 +25,10 @@ namespace net = boost::asio;
 using boost::system::error_code;
 using net::ip::tcp;
 
+net::ip::address address_of(const std::string& host, error_code& error) {
+  return net::ip::make_address(host == "localhost" ? "127.0.0.1" : host, error);
+}
+
 class TcpServer : public HttpServer {
  public:
   TcpServer(HttpHandler& handler, HttpServerOptions options)
@@ -57,11 +61,9 @@ class TcpServer : public HttpServer {
 };
 
 Status TcpServer::listen() {
+  HS_RETURN_IF_ERROR(check_listen_host(options_.host));
   error_code error;
-  const std::string host = options_.host == "localhost" ? "127.0.0.1" : options_.host;
-  const auto address = net::ip::make_address(host, error);
-  if (error) return fail(fmt::format("--host {}: must be an IP address", options_.host));
-  const tcp::endpoint endpoint(address, options_.port);
+  const tcp::endpoint endpoint(address_of(options_.host, error), options_.port);
   const auto failed = [&](const char* what) {
     const char* next = "";
     if (error == net::error::address_in_use) next = "; another server runs there: try --port";
@@ -136,6 +138,13 @@ void TcpServer::stop() {
 }
 
 }  // namespace
+
+Status check_listen_host(const std::string& host) {
+  error_code error;
+  address_of(host, error);
+  if (error) return fail(fmt::format("--host {}: must be an IP address or localhost", host));
+  return {};
+}
 
 Result<std::unique_ptr<HttpServer>> HttpServer::start(HttpHandler& handler,
                                                       HttpServerOptions options) {

@@ -29,6 +29,9 @@ struct HttpServerOptions {
   std::chrono::milliseconds ping_interval{15'000};     // comments in a silent stream
 };
 
+// Whether `host` can be listened on: an IP address, or "localhost".
+[[nodiscard]] Status check_listen_host(const std::string& host);
+
 class HttpServer {
  public:
   // Binds, listens and serves from now on. The handler must outlive the server.
