@@ -23,7 +23,7 @@ constexpr NumberLimit kNumberLimits[] = {
     {"min_tokens", 0, kMaxTokenCount, true},
     {"top_logprobs", 0, 20, true},
     {"logprobs", 0, 20, true},  // of /v1/completions; a boolean in /v1/chat/completions
-    {"n", 1, 1, true},
+    {"n", 1, 8, true},
     {"best_of", 1, 1, true},
 };
 

@@ -18,7 +18,8 @@ struct AnswerInfo {
   int64_t created_s = 0;  // Unix time
   StreamOptions stream;
   bool with_logprobs = false;
-  // Called once, when the answer has ended.
+  int64_t num_prompt_tokens = 0;
+  // Called once, when the answer has ended or its client has left.
   std::function<void(const std::string& id, const RequestStats&, FinishReason)> on_end;
 };
 

@@ -17,6 +17,7 @@ namespace hotset {
 namespace {
 
 constexpr int kRetryAfterLoading_s = 5;
+constexpr size_t kMaxTokensToCount = 1 << 20;  // by /tokenize: a fifth of a second
 
 Reply json_reply(const Json& body) {
   Reply reply;
@@ -55,6 +56,20 @@ std::vector<Segment> list_segments(const PromptText& prompt) {
     begin += length;
   }
   return out;
+}
+
+// A prompt that can't fit the context is refused as soon as that is certain, however long it is.
+ApiResult<std::vector<int32_t>> tokenize_prompt(const ServedModel& model,
+                                                const std::vector<Segment>& segments,
+                                                const char* field) {
+  const int64_t max_tokens = model.engine->max_tokens();
+  auto ids = model.tokenizer->tokenize_segments(segments, static_cast<size_t>(max_tokens - 1));
+  if (ids) return std::move(ids).value();
+  if (ids.error().kind != ErrorKind::kResource) return refuse_field(field, ids.error().message);
+  return refuse({400,
+                 fmt::format("maximum context length is {} tokens, and the prompt alone has more",
+                             max_tokens),
+                 field, "context_length_exceeded", 0});
 }
 
 bool is_json(std::string_view content_type) {
@@ -184,14 +199,15 @@ Reply Api::health() const {
   return reply;
 }
 
-AnswerInfo Api::new_info(const ServedModel& model, const char* id_prefix, StreamOptions stream,
-                         const SamplingParams& params) {
+AnswerInfo Api::new_info(const ServedModel& model, const char* id_prefix,
+                         const CommonRequest& request, const std::vector<int32_t>& prompt_ids) {
   AnswerInfo info;
   info.id = new_id(id_prefix);
   info.model = model.names.front();
   info.created_s = unix_time_s();
-  info.stream = stream;
-  info.with_logprobs = params.num_logprobs.has_value();
+  info.stream = request.stream;
+  info.with_logprobs = request.params.num_logprobs.has_value();
+  info.num_prompt_tokens = static_cast<int64_t>(prompt_ids.size());
   if (options_.log) {
     info.on_end = [log = options_.log](const std::string& id, const RequestStats& stats,
                                        FinishReason finish) {
@@ -205,12 +221,23 @@ AnswerInfo Api::new_info(const ServedModel& model, const char* id_prefix, Stream
   return info;
 }
 
-ApiResult<std::unique_ptr<TextStream>> Api::submit(const ServedModel& model, std::string id,
-                                                   std::vector<int32_t> prompt_ids,
-                                                   const SamplingParams& params) {
-  auto stream = model.engine->submit({std::move(id), std::move(prompt_ids), params});
-  if (!stream) return refuse(to_api_error(stream.error()));
-  return std::make_unique<TextStream>(std::move(stream).value(), *model.tokenizer, params);
+// Choice i of a request with a seed gets seed + i, so the first is what n = 1 would have said. When
+// one finds no room, those before it are cancelled by going out of scope.
+ApiResult<Choices> Api::submit(const ServedModel& model, const std::string& id,
+                               const std::vector<int32_t>& prompt_ids,
+                               const CommonRequest& request) {
+  std::vector<std::unique_ptr<TextStream>> streams;
+  SamplingParams params = request.params;
+  for (size_t i = 0; i < request.num_choices; ++i) {
+    if (request.params.seed) {
+      params.seed = static_cast<int64_t>(static_cast<uint64_t>(*request.params.seed) + i);
+    }
+    auto stream = model.engine->submit({id, prompt_ids, params});
+    if (!stream) return refuse(to_api_error(stream.error()));
+    streams.push_back(
+        std::make_unique<TextStream>(std::move(stream).value(), *model.tokenizer, params));
+  }
+  return Choices(std::move(streams));
 }
 
 ApiResult<Reply> Api::chat(const ServedModel& model, const Json& body) {
@@ -223,15 +250,19 @@ ApiResult<Reply> Api::chat(const ServedModel& model, const Json& body) {
   const auto prompt =
       model.dialect->render(request->messages, request->tools, request->template_extra);
   if (!prompt) return refuse_field("messages", prompt.error().message);
-  auto ids = model.tokenizer->tokenize_segments(list_segments(*prompt));
-  if (!ids) return refuse_field("messages", ids.error().message);
-  AnswerInfo info = new_info(model, "chatcmpl-", request->stream, request->params);
-  auto text = submit(model, info.id, std::move(ids).value(), request->params);
-  if (!text) return refuse(std::move(text).error());
+  const auto ids = tokenize_prompt(model, list_segments(*prompt), "messages");
+  if (!ids) return refuse(ids.error());
+  AnswerInfo info = new_info(model, "chatcmpl-", *request, *ids);
+  auto choices = submit(model, info.id, *ids, *request);
+  if (!choices) return refuse(std::move(choices).error());
+  std::vector<std::unique_ptr<AnswerParser>> parsers;
+  for (size_t i = 0; i < request->num_choices; ++i) {
+    parsers.push_back(model.dialect->new_parser(*prompt, request->tools));
+  }
   Reply reply;
-  reply.answer = std::make_unique<ChatAnswer>(std::move(info), std::move(text).value(),
-                                              model.dialect->new_parser(*prompt, request->tools),
-                                              *model.tokenizer, request->include_reasoning);
+  reply.answer =
+      std::make_unique<ChatAnswer>(std::move(info), std::move(choices).value(), std::move(parsers),
+                                   *model.tokenizer, request->include_reasoning);
   return reply;
 }
 
@@ -241,17 +272,21 @@ ApiResult<Reply> Api::complete(const ServedModel& model, const Json& body) {
   if (!request) return refuse(std::move(request).error());
   if (const auto known = check_name(model, request->model); !known) return refuse(known.error());
   std::vector<int32_t> ids = std::move(request->prompt_ids);
+  std::string echo;
+  if (request->echo) {
+    echo = ids.empty() ? request->prompt_text : model.tokenizer->detokenize(ids);
+  }
   if (ids.empty()) {
-    auto tokenized = model.tokenizer->tokenize(request->prompt_text);
-    if (!tokenized) return refuse_field("prompt", tokenized.error().message);
+    auto tokenized = tokenize_prompt(model, {{request->prompt_text, true}}, "prompt");
+    if (!tokenized) return refuse(std::move(tokenized).error());
     ids = std::move(tokenized).value();
   }
-  AnswerInfo info = new_info(model, "cmpl-", request->stream, request->params);
-  auto text = submit(model, info.id, std::move(ids), request->params);
-  if (!text) return refuse(std::move(text).error());
+  AnswerInfo info = new_info(model, "cmpl-", *request, ids);
+  auto choices = submit(model, info.id, ids, *request);
+  if (!choices) return refuse(std::move(choices).error());
   Reply reply;
-  reply.answer = std::make_unique<CompletionAnswer>(std::move(info), std::move(text).value(),
-                                                    *model.tokenizer);
+  reply.answer = std::make_unique<CompletionAnswer>(std::move(info), std::move(choices).value(),
+                                                    *model.tokenizer, std::move(echo));
   return reply;
 }
 
@@ -262,7 +297,8 @@ ApiResult<Reply> Api::tokenize(const ServedModel& model, const Json& body) const
   if (!body.contains(field) || !body[field].is_string()) {
     return refuse_field(field, fmt::format("{} must be a string.", field));
   }
-  const auto ids = model.tokenizer->tokenize(body[field].get_ref<const std::string&>());
+  const Segment text{body[field].get_ref<const std::string&>(), true};
+  const auto ids = model.tokenizer->tokenize_segments({&text, 1}, kMaxTokensToCount);
   if (!ids) return refuse_field(field, ids.error().message);
   return json_reply(
       {{"count", ids->size()}, {"max_model_len", model.engine->max_tokens()}, {"tokens", *ids}});

@@ -20,10 +20,10 @@
 #include "request/generation_defaults.h"
 #include "server/access.h"
 #include "server/answer_info.h"
+#include "server/choices.h"
 #include "server/dialect.h"
 #include "server/http_message.h"
 #include "server/routes.h"
-#include "server/text_stream.h"
 #include "tokenizer/tokenizer.h"
 
 namespace hotset {
@@ -66,11 +66,10 @@ class Api : public HttpHandler {
   Reply health() const;
   ApiResult<void> check_access(const HttpHead& head, const Route& route) const;
 
-  ApiResult<std::unique_ptr<TextStream>> submit(const ServedModel& model, std::string id,
-                                                std::vector<int32_t> prompt_ids,
-                                                const SamplingParams& params);
-  AnswerInfo new_info(const ServedModel& model, const char* id_prefix, StreamOptions stream,
-                      const SamplingParams& params);
+  ApiResult<Choices> submit(const ServedModel& model, const std::string& id,
+                            const std::vector<int32_t>& prompt_ids, const CommonRequest& request);
+  AnswerInfo new_info(const ServedModel& model, const char* id_prefix, const CommonRequest& request,
+                      const std::vector<int32_t>& prompt_ids);
   std::shared_ptr<const ServedModel> model() const;
 
   ApiOptions options_;

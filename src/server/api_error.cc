@@ -40,7 +40,7 @@ ApiError to_api_error(const Error& error) {
         return {503, error.message, "", "shutting_down", 5};
       }
       return {429, error.message, "", "queue_full", 1};
-    case ErrorKind::kInternal:
+    default:
       break;
   }
   const bool is_numerical = error.message.rfind("numerical", 0) == 0;

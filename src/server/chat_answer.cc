@@ -6,161 +6,132 @@
 #include "server/wire.h"
 
 namespace hotset {
+namespace {
 
-ApiError end_error(FinishReason finish, const Error& error) {
-  if (finish == FinishReason::kError) return to_api_error(error);
-  if (finish == FinishReason::kCancelled) {
-    return {500, "the answer was not read and has been cancelled", "", "cancelled", 0};
-  }
-  return {0, "", "", "", 0};
+Json event_choice(size_t index, Json delta, Json logprobs, Json finish_reason) {
+  Json choice;
+  choice["index"] = index;
+  choice["delta"] = std::move(delta);
+  choice["logprobs"] = logprobs.empty() ? Json() : Json{{"content", std::move(logprobs)}};
+  choice["finish_reason"] = std::move(finish_reason);
+  return Json::array({std::move(choice)});
 }
 
-ChatAnswer::ChatAnswer(AnswerInfo info, std::unique_ptr<TextStream> text,
-                       std::unique_ptr<AnswerParser> parser, const Tokenizer& tokenizer,
-                       bool include_reasoning)
-    : info_(std::move(info)),
-      text_(std::move(text)),
-      parser_(std::move(parser)),
+Json call_delta(const ToolCallPiece& call) {
+  Json entry;
+  entry["index"] = call.index;
+  if (!call.id.empty()) {
+    entry["id"] = call.id;
+    entry["type"] = "function";
+  }
+  if (!call.name.empty()) entry["function"]["name"] = call.name;
+  entry["function"]["arguments"] = call.arguments;
+  return {{"tool_calls", Json::array({std::move(entry)})}};
+}
+
+}  // namespace
+
+ChatAnswer::ChatAnswer(AnswerInfo info, Choices choices,
+                       std::vector<std::unique_ptr<AnswerParser>> parsers,
+                       const Tokenizer& tokenizer, bool include_reasoning)
+    : GeneratedAnswer(std::move(info), std::move(choices)),
+      parts_(parsers.size()),
       tokenizer_(tokenizer),
-      include_reasoning_(include_reasoning) {}
-
-AnswerBytes ChatAnswer::advance() {
-  std::string out;
-  if (is_stream() && !has_begun_) {
-    emit_delta({{"role", "assistant"}, {"content", ""}}, out);
-  }
-  has_begun_ = true;
-  while (auto piece = text_->try_next()) {
-    take(*piece, out);
-    if (piece->finish) return finish(*piece, std::move(out));
-  }
-  return {std::move(out), false, 200};
+      include_reasoning_(include_reasoning) {
+  for (size_t i = 0; i < parsers.size(); ++i) parts_[i].parser = std::move(parsers[i]);
 }
 
-void ChatAnswer::take(const TextPiece& piece, std::string& out) {
-  if (piece.token && info_.with_logprobs) {
-    logprobs_.push_back(token_logprob_json(*piece.token, tokenizer_));
+void ChatAnswer::begin(std::string& out) {
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    emit_delta(i, {{"role", "assistant"}, {"content", ""}}, out);
   }
-  OutputPiece parsed = parser_->push(piece.text);
+}
+
+void ChatAnswer::take(size_t index, const TextPiece& piece, std::string& out) {
+  Choice& choice = parts_[index];
+  if (piece.token && info().with_logprobs) {
+    choice.logprobs.push_back(token_logprob_json(*piece.token, tokenizer_));
+  }
+  OutputPiece parsed = choice.parser->push(piece.text);
   if (!parsed.reasoning.empty()) ++num_reasoning_tokens_;
-  emit(std::move(parsed), out);
-  if (piece.finish) emit(parser_->finish(), out);
+  emit(index, std::move(parsed), out);
+  if (!piece.finish) return;
+  emit(index, choice.parser->finish(), out);
+  end_choice(index, piece, out);
 }
 
-void ChatAnswer::emit(OutputPiece piece, std::string& out) {
+void ChatAnswer::emit(size_t index, OutputPiece piece, std::string& out) {
   if (!include_reasoning_) piece.reasoning.clear();
   if (piece.empty()) return;
-  has_tool_calls_ = has_tool_calls_ || !piece.tool_calls.empty();
-  if (!is_stream()) return gather(std::move(piece));
+  Choice& choice = parts_[index];
+  choice.has_tool_calls = choice.has_tool_calls || !piece.tool_calls.empty();
+  if (!is_stream()) return gather(choice, std::move(piece));
   if (!piece.reasoning.empty()) {  // two spellings: clients read one or the other
-    emit_delta({{"reasoning_content", piece.reasoning}, {"reasoning", piece.reasoning}}, out);
+    emit_delta(index, {{"reasoning_content", piece.reasoning}, {"reasoning", piece.reasoning}},
+               out);
   }
-  if (!piece.content.empty()) emit_delta({{"content", piece.content}}, out);
-  for (const ToolCallPiece& call : piece.tool_calls) {
-    Json entry;
-    entry["index"] = call.index;
-    if (!call.id.empty()) {
-      entry["id"] = call.id;
-      entry["type"] = "function";
-    }
-    if (!call.name.empty()) entry["function"]["name"] = call.name;
-    entry["function"]["arguments"] = call.arguments;
-    emit_delta({{"tool_calls", Json::array({std::move(entry)})}}, out);
-  }
+  if (!piece.content.empty()) emit_delta(index, {{"content", piece.content}}, out);
+  for (const ToolCallPiece& call : piece.tool_calls) emit_delta(index, call_delta(call), out);
 }
 
-void ChatAnswer::emit_delta(Json delta, std::string& out) {
-  Json choice;
-  choice["index"] = 0;
-  choice["delta"] = std::move(delta);
-  choice["logprobs"] = logprobs_or_null();
-  choice["finish_reason"] = nullptr;
-  out += sse_event(chunk(Json::array({std::move(choice)})));
+void ChatAnswer::emit_delta(size_t index, Json delta, std::string& out) {
+  Json logprobs = std::exchange(parts_[index].logprobs, Json::array());
+  out += sse_event(envelope(event_object(),
+                            event_choice(index, std::move(delta), std::move(logprobs), nullptr)));
 }
 
-void ChatAnswer::gather(OutputPiece piece) {
-  reasoning_ += piece.reasoning;
-  content_ += piece.content;
+void ChatAnswer::gather(Choice& choice, OutputPiece piece) {
+  choice.reasoning += piece.reasoning;
+  choice.content += piece.content;
   for (ToolCallPiece& call : piece.tool_calls) {
-    if (call.index >= tool_calls_.size()) tool_calls_.resize(call.index + 1);
-    ToolCall& target = tool_calls_[call.index];
+    if (call.index >= choice.tool_calls.size()) choice.tool_calls.resize(call.index + 1);
+    ToolCall& target = choice.tool_calls[call.index];
     if (!call.id.empty()) target.id = std::move(call.id);
     if (!call.name.empty()) target.name = std::move(call.name);
     target.arguments += call.arguments;
   }
 }
 
-AnswerBytes ChatAnswer::finish(const TextPiece& piece, std::string streamed) {
-  if (info_.on_end) info_.on_end(info_.id, piece.stats, *piece.finish);
-  if (const ApiError error = end_error(*piece.finish, piece.error); error.status != 0) {
-    if (is_stream()) return {streamed + sse_event(error_json(error)), true, 200};
-    return {to_json_text(error_json(error)), true, error.status};
-  }
-  if (is_stream()) return {streamed + finish_stream(piece), true, 200};
-  return {to_json_text(whole_answer(piece)), true, 200};
+void ChatAnswer::end_choice(size_t index, const TextPiece& piece, std::string& out) {
+  Choice& choice = parts_[index];
+  const bool calls = choice.has_tool_calls && piece.finish == FinishReason::kStop;
+  choice.finish_reason = calls ? "tool_calls" : wire_finish_reason(*piece.finish);
+  if (!is_stream()) return;
+  Json last = envelope(event_object(), event_choice(index, Json::object(),
+                                                    std::exchange(choice.logprobs, Json::array()),
+                                                    choice.finish_reason));
+  if (choices().all_ended()) last["timings"] = timings_json(choices().stats());
+  out += sse_event(last);
 }
 
-std::string ChatAnswer::finish_stream(const TextPiece& piece) const {
-  Json choice;
-  choice["index"] = 0;
-  choice["delta"] = Json::object();
-  choice["logprobs"] = logprobs_.empty() ? Json() : Json{{"content", logprobs_}};
-  choice["finish_reason"] = finish_reason(piece);
-  Json last = chunk(Json::array({std::move(choice)}));
-  last["timings"] = timings_json(piece.stats);
-  std::string out = sse_event(last);
-  if (info_.stream.include_usage) {
-    Json usage = chunk(Json::array());
-    usage["usage"] = usage_json(piece.stats, num_reasoning_tokens_);
-    out += sse_event(usage);
-  }
-  return out.append(kSseDone);
-}
-
-Json ChatAnswer::whole_answer(const TextPiece& piece) const {
+Json ChatAnswer::whole_choice(size_t index) const {
+  const Choice& part = parts_[index];
+  const bool only_calls = part.content.empty() && !part.tool_calls.empty();
   Json message;
   message["role"] = "assistant";
-  message["content"] = content_.empty() && !tool_calls_.empty() ? Json() : Json(content_);
-  if (!reasoning_.empty()) {
-    message["reasoning_content"] = reasoning_;
-    message["reasoning"] = reasoning_;
+  message["content"] = only_calls ? Json() : Json(part.content);
+  if (!part.reasoning.empty()) {
+    message["reasoning_content"] = part.reasoning;
+    message["reasoning"] = part.reasoning;
   }
-  for (const ToolCall& call : tool_calls_) {
+  for (const ToolCall& call : part.tool_calls) {
     message["tool_calls"].push_back(
         {{"id", call.id},
          {"type", "function"},
          {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
   }
   Json choice;
-  choice["index"] = 0;
+  choice["index"] = index;
   choice["message"] = std::move(message);
-  choice["logprobs"] = info_.with_logprobs ? Json{{"content", logprobs_}} : Json();
-  choice["finish_reason"] = finish_reason(piece);
-  Json out = chunk(Json::array({std::move(choice)}));
-  out["object"] = "chat.completion";
-  out["usage"] = usage_json(piece.stats, num_reasoning_tokens_);
-  out["timings"] = timings_json(piece.stats);
-  return out;
+  choice["logprobs"] = info().with_logprobs ? Json{{"content", part.logprobs}} : Json();
+  choice["finish_reason"] = part.finish_reason;
+  return choice;
 }
 
-Json ChatAnswer::chunk(Json choices) const {
-  Json out;
-  out["id"] = info_.id;
-  out["object"] = "chat.completion.chunk";
-  out["created"] = info_.created_s;
-  out["model"] = info_.model;
-  out["choices"] = std::move(choices);
-  return out;
-}
-
-Json ChatAnswer::logprobs_or_null() {
-  if (logprobs_.empty()) return nullptr;
-  return {{"content", std::exchange(logprobs_, Json::array())}};
-}
-
-std::string ChatAnswer::finish_reason(const TextPiece& piece) const {
-  if (has_tool_calls_ && piece.finish == FinishReason::kStop) return "tool_calls";
-  return std::string(wire_finish_reason(*piece.finish));
+Json ChatAnswer::whole_answer() {
+  Json list = Json::array();
+  for (size_t i = 0; i < parts_.size(); ++i) list.push_back(whole_choice(i));
+  return envelope("chat.completion", std::move(list));
 }
 
 }  // namespace hotset

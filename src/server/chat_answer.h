@@ -7,51 +7,46 @@
 #include <string>
 #include <vector>
 
-#include "server/answer.h"
-#include "server/answer_info.h"
 #include "server/dialect.h"
-#include "server/text_stream.h"
+#include "server/generated_answer.h"
 
 namespace hotset {
 
-class ChatAnswer : public Answer {
+class ChatAnswer : public GeneratedAnswer {
  public:
-  ChatAnswer(AnswerInfo info, std::unique_ptr<TextStream> text,
-             std::unique_ptr<AnswerParser> parser, const Tokenizer& tokenizer,
-             bool include_reasoning);
-
-  bool is_stream() const override { return info_.stream.stream; }
-  void set_wakeup(std::function<void()> wakeup) override { text_->set_wakeup(std::move(wakeup)); }
-  AnswerBytes advance() override;
-  void cancel() override { text_->cancel(); }
+  // `parsers`: one a choice.
+  ChatAnswer(AnswerInfo info, Choices choices, std::vector<std::unique_ptr<AnswerParser>> parsers,
+             const Tokenizer& tokenizer, bool include_reasoning);
 
  private:
-  void take(const TextPiece& piece, std::string& out);
-  void emit(OutputPiece piece, std::string& out);
-  void emit_delta(Json delta, std::string& out);
-  void gather(OutputPiece piece);
-  AnswerBytes finish(const TextPiece& piece, std::string streamed);
-  std::string finish_stream(const TextPiece& piece) const;
-  Json whole_answer(const TextPiece& piece) const;
-  Json chunk(Json choices) const;
-  Json logprobs_or_null();
-  std::string finish_reason(const TextPiece& piece) const;
-
   struct ToolCall {
     std::string id, name, arguments;
   };
+  struct Choice {
+    std::unique_ptr<AnswerParser> parser;
+    bool has_tool_calls = false;
+    Json logprobs = Json::array();   // of tokens whose text has not been sent yet
+    std::string content, reasoning;  // of a non-stream answer, as are the calls
+    std::vector<ToolCall> tool_calls;
+    std::string finish_reason;
+  };
 
-  AnswerInfo info_;
-  std::unique_ptr<TextStream> text_;
-  std::unique_ptr<AnswerParser> parser_;
+  void begin(std::string& out) override;
+  void take(size_t index, const TextPiece& piece, std::string& out) override;
+  Json whole_answer() override;
+  int64_t num_reasoning_tokens() const override { return num_reasoning_tokens_; }
+  const char* event_object() const override { return "chat.completion.chunk"; }
+
+  void emit(size_t index, OutputPiece piece, std::string& out);
+  void emit_delta(size_t index, Json delta, std::string& out);
+  void end_choice(size_t index, const TextPiece& piece, std::string& out);
+  static void gather(Choice& choice, OutputPiece piece);
+  Json whole_choice(size_t index) const;
+
+  std::vector<Choice> parts_;  // one a choice
   const Tokenizer& tokenizer_;
   bool include_reasoning_;
-  bool has_begun_ = false;
   int64_t num_reasoning_tokens_ = 0;
-  bool has_tool_calls_ = false;
-  Json logprobs_ = Json::array();    // of tokens whose text has not been sent yet
-  std::string content_, reasoning_;  // of a non-stream answer
-  std::vector<ToolCall> tool_calls_;
 };
 
 }  // namespace hotset

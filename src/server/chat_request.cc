@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "request/limits.h"
-#include "request/validate.h"
 #include "server/field_reader.h"
 
 namespace hotset {
@@ -169,21 +168,19 @@ ApiResult<ChatRequest> parse_chat_request(const Json& body, const SamplingParams
   ChatRequest request;
   request.params = defaults;
   FieldReader fields(body);
-  request.model = fields.string("model", kMaxNameBytes).value_or("");
   std::optional<ApiError> message_error;
   read_messages(fields, request, message_error);
   if (message_error) return refuse(std::move(*message_error));
   read_tools(fields, request);
-  read_sampling_fields(fields, request.params);
+  read_common_fields(fields, request);
   read_logprobs(fields, request.params);
-  request.stream = read_stream_options(fields);
   request.include_reasoning = fields.boolean("include_reasoning").value_or(true);
   if (const Json* extra = fields.object("chat_template_kwargs")) request.template_extra = *extra;
-  refuse_unsupported_fields(fields);
-  if (!fields.ok()) return refuse(fields.error());
-  if (auto error = check_params(request.params, num_valid_tokens)) {
-    return refuse_field(error->field, error->message);
+  if (fields.boolean("echo").value_or(false)) {
+    fields.reject("echo", "echo is for /v1/completions.");
   }
+  const auto fine = check_common(fields, request, num_valid_tokens);
+  if (!fine) return refuse(fine.error());
   return request;
 }
 

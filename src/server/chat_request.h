@@ -12,13 +12,10 @@
 
 namespace hotset {
 
-struct ChatRequest {
-  std::string model;  // empty: not named
+struct ChatRequest : CommonRequest {
   Json messages = Json::array();
   Json tools = Json::array();  // as the client wrote them; empty with tool_choice "none"
   Json template_extra = Json::object();
-  SamplingParams params;
-  StreamOptions stream;
   bool include_reasoning = true;
 };
 

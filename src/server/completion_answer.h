@@ -2,37 +2,39 @@
 // The answer to /v1/completions: plain text, in text_completion events or one text_completion.
 #pragma once
 
-#include <memory>
 #include <string>
+#include <vector>
 
-#include "server/answer.h"
-#include "server/answer_info.h"
-#include "server/text_stream.h"
+#include "server/generated_answer.h"
 
 namespace hotset {
 
-class CompletionAnswer : public Answer {
+class CompletionAnswer : public GeneratedAnswer {
  public:
-  CompletionAnswer(AnswerInfo info, std::unique_ptr<TextStream> text, const Tokenizer& tokenizer);
-
-  bool is_stream() const override { return info_.stream.stream; }
-  void set_wakeup(std::function<void()> wakeup) override { text_->set_wakeup(std::move(wakeup)); }
-  AnswerBytes advance() override;
-  void cancel() override { text_->cancel(); }
+  // `echo`: text that every choice begins with (the prompt); empty for none.
+  CompletionAnswer(AnswerInfo info, Choices choices, const Tokenizer& tokenizer, std::string echo);
 
  private:
-  void take_logprobs(const TokenEvent& event);
-  AnswerBytes finish(const TextPiece& piece, std::string streamed);
-  Json body(std::string text, Json finish_reason);
-  Json logprobs_or_null();
+  struct Choice {
+    std::string text;  // of a non-stream answer
+    Json tokens = Json::array(), token_logprobs = Json::array();
+    Json top_logprobs = Json::array(), text_offsets = Json::array();
+    int64_t num_text_bytes = 0;  // of all tokens so far
+    std::string finish_reason;
+  };
 
-  AnswerInfo info_;
-  std::unique_ptr<TextStream> text_;
+  void begin(std::string& out) override;
+  void take(size_t index, const TextPiece& piece, std::string& out) override;
+  Json whole_answer() override;
+  const char* event_object() const override { return "text_completion"; }
+
+  void take_logprobs(Choice& choice, const TokenEvent& event) const;
+  // Takes the logprobs that wait along.
+  Json choice_json(size_t index, std::string text, Json finish_reason);
+
+  std::vector<Choice> parts_;  // one a choice
   const Tokenizer& tokenizer_;
-  std::string whole_text_;  // of a non-stream answer
-  Json tokens_ = Json::array(), token_logprobs_ = Json::array();
-  Json top_logprobs_ = Json::array(), text_offsets_ = Json::array();
-  int64_t num_text_bytes_ = 0;  // of all tokens so far
+  std::string echo_;
 };
 
 }  // namespace hotset

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "request/limits.h"
-#include "request/validate.h"
 #include "server/field_reader.h"
 
 namespace hotset {
@@ -68,17 +67,16 @@ ApiResult<CompletionRequest> parse_completion_request(const Json& body,
   request.params = defaults;
   request.params.max_tokens = kDefaultMaxTokens;
   FieldReader fields(body);
-  request.model = fields.string("model", kMaxNameBytes).value_or("");
   const ApiResult<void> prompt = read_prompt(fields.any("prompt"), num_valid_tokens, request);
   if (!prompt) return refuse(prompt.error());
-  read_sampling_fields(fields, request.params);
+  read_common_fields(fields, request);
   if (const auto top = fields.integer("logprobs")) request.params.num_logprobs = *top;
-  request.stream = read_stream_options(fields);
-  refuse_unsupported_fields(fields);
-  if (!fields.ok()) return refuse(fields.error());
-  if (auto error = check_params(request.params, num_valid_tokens)) {
-    return refuse_field(error->field, error->message);
+  request.echo = fields.boolean("echo").value_or(false);
+  if (request.echo && request.params.num_logprobs) {
+    fields.reject("echo", "echo with logprobs is not supported: the prompt's are not computed.");
   }
+  const auto fine = check_common(fields, request, num_valid_tokens);
+  if (!fine) return refuse(fine.error());
   return request;
 }
 

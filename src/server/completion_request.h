@@ -12,12 +12,10 @@
 
 namespace hotset {
 
-struct CompletionRequest {
-  std::string model;  // empty: not named
+struct CompletionRequest : CommonRequest {
   std::string prompt_text;
   std::vector<int32_t> prompt_ids;  // used when not empty
-  SamplingParams params;
-  StreamOptions stream;
+  bool echo = false;                // answers begin with the prompt
 };
 
 // max_tokens defaults to 16 here, as the API has always had it.

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "request/limits.h"
+#include "request/validate.h"
 
 namespace hotset {
 namespace {
@@ -74,8 +75,6 @@ bool is_neutral(const Json& value) {
          (value.is_structured() && value.empty());
 }
 
-}  // namespace
-
 void read_sampling_fields(FieldReader& fields, SamplingParams& params) {
   assign_if(params.temperature, fields.number("temperature"));
   assign_if(params.top_k, fields.integer("top_k"));
@@ -93,8 +92,6 @@ void read_sampling_fields(FieldReader& fields, SamplingParams& params) {
   read_stop(fields, params);
   read_stop_ids(fields, params);
   read_logit_bias(fields, params);
-  (void)fields.integer("n");
-  (void)fields.integer("best_of");
 }
 
 StreamOptions read_stream_options(FieldReader& fields) {
@@ -112,18 +109,11 @@ StreamOptions read_stream_options(FieldReader& fields) {
 }
 
 void refuse_unsupported_fields(FieldReader& fields) {
-  static constexpr std::string_view kFields[] = {"guided_json",
-                                                 "guided_regex",
-                                                 "guided_choice",
-                                                 "guided_grammar",
-                                                 "structured_outputs",
-                                                 "grammar",
-                                                 "json_schema",
-                                                 "chat_template",
-                                                 "continue_final_message",
-                                                 "echo",
-                                                 "suffix",
-                                                 "prompt_logprobs"};
+  static constexpr std::string_view kFields[] = {
+      "guided_json",    "guided_regex",       "guided_choice",
+      "guided_grammar", "structured_outputs", "grammar",
+      "json_schema",    "chat_template",      "continue_final_message",
+      "suffix",         "prompt_logprobs"};
   for (const std::string_view field : kFields) {
     const Json* value = fields.any(field);
     if (value == nullptr || is_neutral(*value)) continue;
@@ -137,6 +127,26 @@ void refuse_unsupported_fields(FieldReader& fields) {
     fields.reject("response_format",
                   "response_format: only {\"type\": \"text\"} is supported by this server.");
   }
+}
+
+}  // namespace
+
+void read_common_fields(FieldReader& fields, CommonRequest& request) {
+  request.model = fields.string("model", kMaxNameBytes).value_or("");
+  read_sampling_fields(fields, request.params);
+  request.num_choices = static_cast<size_t>(fields.integer("n").value_or(1));
+  (void)fields.integer("best_of");
+  request.stream = read_stream_options(fields);
+  refuse_unsupported_fields(fields);
+}
+
+ApiResult<void> check_common(const FieldReader& fields, const CommonRequest& request,
+                             int64_t num_valid_tokens) {
+  if (!fields.ok()) return refuse(fields.error());
+  if (auto error = check_params(request.params, num_valid_tokens)) {
+    return refuse_field(error->field, error->message);
+  }
+  return {};
 }
 
 }  // namespace hotset

@@ -4,6 +4,10 @@
 // being ignored, because ignoring them would change the answer.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
 #include "request/sampling_params.h"
 #include "server/field_reader.h"
 
@@ -14,12 +18,19 @@ struct StreamOptions {
   bool include_usage = false;
 };
 
-// Overwrites in `params` (the checkpoint's defaults) what the request names. logprobs are not read
-// here: the two endpoints spell them differently.
-void read_sampling_fields(FieldReader& fields, SamplingParams& params);
+struct CommonRequest {
+  std::string model;  // empty: not named
+  SamplingParams params;
+  size_t num_choices = 1;
+  StreamOptions stream;
+};
 
-[[nodiscard]] StreamOptions read_stream_options(FieldReader& fields);
+// Overwrites in `request` (whose params are the checkpoint's defaults) what the client names.
+// logprobs are not read here: the two endpoints spell them differently.
+void read_common_fields(FieldReader& fields, CommonRequest& request);
 
-void refuse_unsupported_fields(FieldReader& fields);
+// The first thing wrong: with the fields, or with the params they came to.
+[[nodiscard]] ApiResult<void> check_common(const FieldReader& fields, const CommonRequest& request,
+                                           int64_t num_valid_tokens);
 
 }  // namespace hotset

@@ -19,24 +19,25 @@ class Splitter {
   // No pattern: every text is one piece.
   static Result<Splitter> compile(std::optional<std::string_view> pattern);
 
-  // Calls on_piece(piece) for the non-empty pieces in order; together they are the text.
+  // Calls on_piece(piece) for the non-empty pieces in order, until one returns false; together they
+  // are the text.
   template <typename OnPiece>
   Status for_each_piece(std::string_view text, OnPiece&& on_piece) const {
     if (text.empty()) return {};
     if (classes_ != nullptr) {
       for (size_t at = 0, end; at < text.size(); at = end) {
         end = qwen_piece_end(text, at, *classes_);
-        on_piece(text.substr(at, end - at));
+        if (!on_piece(text.substr(at, end - at))) break;
       }
     } else if (regex_) {
       SplitRegex::Walk walk(*regex_, text);
       for (size_t at = 0; at < text.size();) {
         HS_ASSIGN_OR_RETURN(const size_t end, walk.piece_end(at));
-        on_piece(text.substr(at, end - at));
+        if (!on_piece(text.substr(at, end - at))) break;
         at = end;
       }
     } else {
-      on_piece(text);
+      (void)on_piece(text);
     }
     return {};
   }

@@ -19,8 +19,9 @@ namespace {
 // One call's state: the output and what is remembered for its duration.
 class Run {
  public:
-  Run(const TokenizerData& data, size_t text_bytes) : data_(data), cache_(text_bytes) {
-    out_.reserve(text_bytes / 4 + 4);
+  Run(const TokenizerData& data, size_t text_bytes, size_t max_tokens)
+      : data_(data), max_tokens_(max_tokens), cache_(text_bytes) {
+    out_.reserve(std::min(text_bytes / 4, max_tokens) + 4);
   }
 
   Status add(std::string_view text, bool parse_special) {
@@ -32,7 +33,14 @@ class Run {
                [&](std::string_view between) { return add_normalized(normalize(between), true); });
   }
 
-  std::vector<int32_t> take() { return std::move(out_); }
+  // There are too many ids already: the rest needs no look.
+  [[nodiscard]] bool is_full() const { return out_.size() > max_tokens_; }
+
+  // The ids, unless there are too many.
+  Result<std::vector<int32_t>> take() {
+    if (is_full()) return too_long();
+    return std::move(out_);
+  }
 
  private:
   // Appends the ids of the added tokens in `text`, and has `between` append what lies around them.
@@ -44,6 +52,7 @@ class Run {
         HS_RETURN_IF_ERROR(between(text.substr(at, match->begin - at)));
         out_.push_back(match->id);
         at = match->end;
+        if (is_full()) return {};
       }
     }
     return between(text.substr(at));
@@ -62,7 +71,16 @@ class Run {
                [&](std::string_view between) { return add_plain(between); });
   }
 
+  tl::unexpected<Error> too_long() const {
+    return fail(fmt::format("the text has more than {} tokens", max_tokens_), ErrorKind::kResource);
+  }
+
+  // A text that can't fit even if it were nothing but the longest token is not looked at.
   Status add_plain(std::string_view text) {
+    const size_t room = max_tokens_ - std::min(out_.size(), max_tokens_);
+    if (text.size() / std::max<size_t>(data_.vocabulary.longest_bytes(), 1) > room) {
+      return too_long();
+    }
     return data_.splitter.for_each_piece(text, [&](std::string_view piece) {
       cache_.append(piece, out_, [&](std::string_view unknown, std::vector<int32_t>& out) {
         if (data_.ignore_merges) {
@@ -71,10 +89,12 @@ class Run {
         }
         data_.bpe.merge(unknown, out);
       });
+      return !is_full();
     });
   }
 
   const TokenizerData& data_;
+  const size_t max_tokens_;
   PieceCache cache_;
   std::deque<std::string> normalized_;  // the cache holds views of these
   std::vector<int32_t> out_;
@@ -112,7 +132,8 @@ Result<std::vector<int32_t>> Tokenizer::tokenize(std::string_view text,
   return tokenize_segments({&segment, 1});
 }
 
-Result<std::vector<int32_t>> Tokenizer::tokenize_segments(std::span<const Segment> segments) const {
+Result<std::vector<int32_t>> Tokenizer::tokenize_segments(std::span<const Segment> segments,
+                                                          size_t max_tokens) const {
   size_t bytes = 0;
   for (const Segment& segment : segments) {
     if (segment.text.size() > kMaxTextBytes || bytes > kMaxTextBytes) bytes = kMaxTextBytes;
@@ -121,9 +142,10 @@ Result<std::vector<int32_t>> Tokenizer::tokenize_segments(std::span<const Segmen
   if (bytes > kMaxTextBytes) {
     return fail(fmt::format("the text is longer than {} bytes", kMaxTextBytes));
   }
-  Run run(*data_, bytes);
+  Run run(*data_, bytes, max_tokens);
   for (const Segment& segment : segments) {
     HS_RETURN_IF_ERROR(run.add(segment.text, segment.is_trusted));
+    if (run.is_full()) break;
   }
   return run.take();
 }

@@ -63,8 +63,10 @@ class Tokenizer {
                                                       TokenizeOptions options = {}) const;
 
   // Each segment is tokenized by itself and the ids are put in a row: no token spans two segments.
+  // More than `max_tokens` ids are an error (ErrorKind::kResource) that is found early: the work is
+  // bounded by what is asked for, not by the text.
   [[nodiscard]] Result<std::vector<int32_t>> tokenize_segments(
-      std::span<const Segment> segments) const;
+      std::span<const Segment> segments, size_t max_tokens = kMaxTextBytes) const;
 
   // The bytes of all tokens in a row, invalid UTF-8 replaced by U+FFFD.
   [[nodiscard]] std::string detokenize(std::span<const int32_t> ids,

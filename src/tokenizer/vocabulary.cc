@@ -2,11 +2,12 @@
 // An arena of bytes with an open-addressing index.
 #include "tokenizer/vocabulary.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
 
-#include <fmt/format.h>
 #include "tokenizer/byte_hash.h"
 
 namespace hotset {
@@ -71,6 +72,7 @@ Status Vocabulary::add(int32_t id, std::string_view bytes, bool is_searchable) {
   span = {static_cast<uint32_t>(arena_.size()), static_cast<uint32_t>(bytes.size()) & 0x7fffffffu,
           1};
   arena_ += bytes;
+  longest_bytes_ = std::max(longest_bytes_, bytes.size());
   return {};
 }
 

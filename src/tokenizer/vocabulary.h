@@ -35,6 +35,8 @@ class Vocabulary {
   }
   [[nodiscard]] std::optional<int32_t> find(std::string_view bytes) const;
   [[nodiscard]] int32_t size() const { return static_cast<int32_t>(spans_.size()); }
+  // Of the longest token added so far.
+  [[nodiscard]] size_t longest_bytes() const { return longest_bytes_; }
 
  private:
   struct Span {
@@ -54,6 +56,7 @@ class Vocabulary {
   std::vector<Span> spans_;  // by id
   std::vector<Slot> slots_;  // open addressing, a power of two
   std::string arena_;
+  size_t longest_bytes_ = 0;
 };
 
 }  // namespace hotset

@@ -99,7 +99,7 @@ void add_shared_cases(std::vector<BadCase>& cases, const char* path) {
     add(cases, path, field, "\"x\"");
   }
   add(cases, path, "continue_final_message", "true");
-  add(cases, path, "echo", "true");
+  for (const char* value : {"1", "\"true\"", "[]", "{}"}) add(cases, path, "echo", value);
   add(cases, path, "suffix", "\"x\"");
   for (const char* value : {"1", "[]", "{}", "true"}) add(cases, path, "model", value);
   add(cases, path, "model", "\"" + std::string(kMaxNameBytes + 1, 'm') + "\"");
@@ -158,6 +158,7 @@ void add_chat_cases(std::vector<BadCase>& cases) {
     add(cases, kChat, "tool_choice", choice);
   }
   add(cases, kChat, "top_logprobs", "3");  // without logprobs
+  add(cases, kChat, "echo", "true");       // of completions
   for (const char* value : {"1", "\"true\"", "[]"}) add(cases, kChat, "logprobs", value);
   for (const char* value : {"1", "[]", "\"x\""}) add(cases, kChat, "chat_template_kwargs", value);
 }
@@ -169,6 +170,7 @@ void add_completion_cases(std::vector<BadCase>& cases) {
     add(cases, kCompletions, "prompt", prompt);
   }
   cases.push_back({kCompletions, "{}", "prompt"});
+  cases.push_back({kCompletions, R"({"prompt":"x","echo":true,"logprobs":0})", "echo"});
 }
 
 void add_body_cases(std::vector<BadCase>& cases) {
