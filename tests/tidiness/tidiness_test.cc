@@ -123,6 +123,25 @@ TEST(Tidiness, NoLeftovers) {
   }
 }
 
+TEST(Tidiness, BuildFilesNameTheirLicence) {
+  const fs::path root = fs::path(HOTSET_SOURCE_DIR);
+  std::vector<fs::path> build_files = {root / "CMakeLists.txt"};
+  for (const std::string folder : {"src", "apps", "tests", "bench", "cmake"}) {
+    for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {
+      const fs::path& path = entry.path();
+      const bool is_one = path.filename() == "CMakeLists.txt" || path.extension() == ".cmake";
+      if (entry.is_regular_file() && is_one) build_files.push_back(path);
+    }
+  }
+  EXPECT_GE(build_files.size(), 20u) << "the scan found next to nothing; is it broken?";
+  for (const fs::path& path : build_files) {
+    std::ifstream in(path);
+    std::string line;
+    std::getline(in, line);
+    EXPECT_EQ(line, "# SPDX-License-Identifier: Apache-2.0") << path << ": line 1";
+  }
+}
+
 TEST(Tidiness, FilesStaySmallEnoughToRead) {
   for (const std::string folder : {"src", "apps"}) {
     for (const SourceFile& file : read_sources(folder)) {
