@@ -44,13 +44,15 @@ struct PackLoops {
   void (*turn_awq)(const std::byte* from, int64_t stride, int64_t num_steps, std::byte* to,
                    int64_t tile_stride);
 
-  // 16-bit values as fp32, exactly.
-  void (*widen_bf16)(const std::byte* from, int64_t count, float* to);
-  void (*widen_f16)(const std::byte* from, int64_t count, float* to);
+  // `count` stored values as fp32, exactly, and zeros up to `padded`, a multiple of 8. Returns the
+  // largest magnitude; NaN when there is one.
+  using Widen = float (*)(const std::byte* from, int64_t count, int64_t padded, float* to);
+  Widen widen_bf16;
+  Widen widen_f16;
+  Widen widen_f32;
 
-  // `count` is a multiple of 16 in the three below. The largest |value|; NaN when there is one.
-  float (*largest)(const float* values, int64_t count);
-  // codes[i] = round to even(values[i]·inverse), held within ±127, + 128; adds to `sums`.
+  // codes[i] = round to even(values[i]·inverse), held within ±127, + 128; adds to `sums`. `count`
+  // is a multiple of 16; `scale` is the largest magnitude / 127 as a half holds it.
   void (*quantize)(const float* values, int64_t count, float scale, float inverse, uint8_t* codes,
                    Int8Sums& sums);
 };

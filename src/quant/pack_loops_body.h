@@ -9,6 +9,12 @@
 
 #include "quant/pack_loops.h"
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 namespace hotset {
 namespace {
 
@@ -215,7 +221,15 @@ void turn_awq(const std::byte* from, int64_t stride, int64_t num_steps, std::byt
 }
 
 inline Words8 widened(Halves8 halves) {
+#if defined(__AVX2__)
+  return reinterpret_cast<Words8>(_mm256_cvtepu16_epi32(reinterpret_cast<__m128i>(halves)));
+#else
   return __builtin_convertvector(halves, Words8);
+#endif
+}
+
+inline Words8 f32_bits(Words8 bits) {
+  return bits;
 }
 
 inline Words8 bf16_bits(Words8 halves) {
@@ -231,64 +245,103 @@ inline Words8 f16_bits(Words8 halves) {
   return reinterpret_cast<Words8>(value) | special | ((halves & 0x8000u) << 16);
 }
 
-template <Words8 (*bits)(Words8)>
-void widen(const std::byte* from, int64_t count, float* to) {
-  int64_t i = 0;
-  for (; i + 8 <= count; i += 8) {
-    store_vector(to + i, bits(widened(load_vector<Halves8>(from + 2 * i))));
+// Magnitudes compare as integers as they do as floats, and NaN is above all.
+inline Ints8 larger(Ints8 x, Ints8 y) {
+  return x > y ? x : y;
+}
+
+inline float largest_of(Ints8 all) {
+  all = larger(all, __builtin_shufflevector(all, all, 4, 5, 6, 7, 0, 1, 2, 3));
+  all = larger(all, __builtin_shufflevector(all, all, 2, 3, 0, 1, 6, 7, 4, 5));
+  all = larger(all, __builtin_shufflevector(all, all, 1, 0, 3, 2, 5, 4, 7, 6));
+  return __builtin_bit_cast(float, static_cast<int32_t>(all[0]));
+}
+
+// Eight stored values; past `count` there are zeros.
+template <typename Stored>
+Words8 load_stored(const std::byte* from, int64_t count) {
+  Stored stored = {};
+  if (count >= 8) {
+    stored = load_vector<Stored>(from);
+  } else if (count > 0) {
+    __builtin_memcpy(&stored, from, static_cast<size_t>(count) * sizeof(Stored) / 8);
   }
-  for (; i < count; ++i) {
-    Words8 one = {};
-    one[0] = load_vector<uint16_t>(from + 2 * i);
-    const Words8 out = bits(one);
-    store_vector(to + i, static_cast<uint32_t>(out[0]));
+  if constexpr (sizeof(Stored) == 16) {
+    return widened(stored);
+  } else {
+    return stored;
   }
 }
 
-// Magnitudes compare as integers as they do as floats, and NaN is above all.
-float largest(const float* values, int64_t count) {
-  Ints8 best[2] = {};
-  for (int64_t i = 0; i < count; i += 16) {
-    for (int h = 0; h < 2; ++h) {
-      const Ints8 magnitude = load_vector<Ints8>(values + i + 8 * h) & 0x7fffffff;
-      best[h] = magnitude > best[h] ? magnitude : best[h];
-    }
-  }
-  const Ints8 both = best[0] > best[1] ? best[0] : best[1];
-  int32_t out = both[0];
-  for (int lane = 1; lane < 8; ++lane) out = both[lane] > out ? both[lane] : out;
-  return __builtin_bit_cast(float, out);
+template <typename Stored, Words8 (*bits)(Words8)>
+float widen(const std::byte* from, int64_t count, int64_t padded, float* to) {
+  constexpr auto kSize = static_cast<int64_t>(sizeof(Stored) / 8);
+  Ints8 best = {};
+  const auto put = [&](int64_t i, int64_t left) {
+    const Words8 value = bits(load_stored<Stored>(from + kSize * i, left));
+    store_vector(to + i, value);
+    best = larger(best, reinterpret_cast<Ints8>(value) & 0x7fffffff);
+  };
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8) put(i, 8);
+  for (; i < padded; i += 8) put(i, count - i);
+  return largest_of(best);
 }
 
 inline Floats8 magnitudes(Floats8 x) {
   return reinterpret_cast<Floats8>(reinterpret_cast<Words8>(x) & 0x7fffffffu);
 }
 
-void quantize(const float* values, int64_t count, float scale, float inverse, uint8_t* codes,
-              Int8Sums& sums) {
+// Sixteen words below 256 as bytes.
+inline void store_bytes(Words8 first, Words8 second, uint8_t* to) {
+#if defined(__AVX2__)
+  const __m256i halves = _mm256_permute4x64_epi64(
+      _mm256_packs_epi32(reinterpret_cast<__m256i>(first), reinterpret_cast<__m256i>(second)),
+      0xd8);
+  store_vector(
+      to, _mm_packus_epi16(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1)));
+#elif defined(__SSE2__)
+  const auto quarter = [](const Words8& v, int i) {
+    return load_vector<__m128i>(reinterpret_cast<const char*>(&v) + 16 * i);
+  };
+  store_vector(to, _mm_packus_epi16(_mm_packs_epi32(quarter(first, 0), quarter(first, 1)),
+                                    _mm_packs_epi32(quarter(second, 0), quarter(second, 1))));
+#else
+  store_vector(to, __builtin_convertvector(first, Bytes8));
+  store_vector(to + 8, __builtin_convertvector(second, Bytes8));
+#endif
+}
+
+template <bool clamp>
+void quantize_as(const float* values, int64_t count, float scale, float inverse, uint8_t* codes,
+                 Int8Sums& sums) {
   constexpr float kMagic = 12582912.0f;  // 1.5·2^23: adding and taking it away rounds to even
+  constexpr int32_t kMagicBits = __builtin_bit_cast(int32_t, kMagic);
   Floats8 square_error[2], square_weight[2], max_error[2];
   for (int h = 0; h < 2; ++h) {
     square_error[h] = load_vector<Floats8>(sums.square_error + 8 * h);
     square_weight[h] = load_vector<Floats8>(sums.square_weight + 8 * h);
     max_error[h] = load_vector<Floats8>(sums.max_error + 8 * h);
   }
-  const Floats8 top = Floats8{} + 127.0f;
   for (int64_t i = 0; i < count; i += 16) {
+    Words8 code[2];
     for (int h = 0; h < 2; ++h) {
       const auto value = load_vector<Floats8>(values + i + 8 * h);
-      Floats8 scaled = value * inverse;
-      scaled = scaled > -top ? scaled : -top;
-      scaled = scaled < top ? scaled : top;
-      const Floats8 shifted = scaled + kMagic;
-      const Floats8 rounded = shifted - kMagic;
-      const Words8 code = reinterpret_cast<Words8>(shifted) + 128u;  // the magic's low byte is 0
-      store_vector(codes + i + 8 * h, __builtin_convertvector(code & 0xffu, Bytes8));
+      auto shifted = reinterpret_cast<Ints8>(value * inverse + kMagic);
+      if constexpr (clamp) {
+        const Ints8 low = Ints8{} + (kMagicBits - 127);
+        const Ints8 high = Ints8{} + (kMagicBits + 127);
+        shifted = shifted > low ? shifted : low;
+        shifted = shifted < high ? shifted : high;
+      }
+      code[h] = reinterpret_cast<Words8>(shifted - (kMagicBits - 128));
+      const Floats8 rounded = reinterpret_cast<Floats8>(shifted) - kMagic;
       const Floats8 error = magnitudes(rounded * scale - value);
       max_error[h] = error > max_error[h] ? error : max_error[h];
       square_error[h] += error * error;
       square_weight[h] += value * value;
     }
+    store_bytes(code[0], code[1], codes + i);
   }
   for (int h = 0; h < 2; ++h) {
     store_vector(sums.square_error + 8 * h, square_error[h]);
@@ -297,14 +350,25 @@ void quantize(const float* values, int64_t count, float scale, float inverse, ui
   }
 }
 
+// A half scale of 2^-17 or more is within 1/256 of the largest value's 127th, so that no code
+// rounds past 127.
+void quantize(const float* values, int64_t count, float scale, float inverse, uint8_t* codes,
+              Int8Sums& sums) {
+  if (scale >= 0x1p-17f) {
+    quantize_as<false>(values, count, scale, inverse, codes, sums);
+  } else {
+    quantize_as<true>(values, count, scale, inverse, codes, sums);
+  }
+}
+
 constexpr PackLoops make_pack_loops(const char* name) {
   return {.name = name,
           .copy_steps = copy_steps,
           .turn_rows = turn_rows,
           .turn_awq = turn_awq,
-          .widen_bf16 = widen<bf16_bits>,
-          .widen_f16 = widen<f16_bits>,
-          .largest = largest,
+          .widen_bf16 = widen<Halves8, bf16_bits>,
+          .widen_f16 = widen<Halves8, f16_bits>,
+          .widen_f32 = widen<Words8, f32_bits>,
           .quantize = quantize};
 }
 

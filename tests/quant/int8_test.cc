@@ -104,16 +104,22 @@ TEST(Int8, ZeroRowsAndOutliers) {
 TEST(Int8, SixteenBitValuesAreWidenedExactly) {
   std::vector<uint16_t> all(65536);
   std::iota(all.begin(), all.end(), uint16_t{0});
-  std::vector<float> wide(all.size() - 1);
+  std::vector<float> wide(all.size() + 6);
   for (const PackLoops* loops : all_pack_loops()) {
-    const auto count = static_cast<int64_t>(wide.size());  // odd
-    loops->widen_f16(bytes_of(all), count, wide.data());
-    for (size_t i = 0; i < wide.size(); ++i) {
+    const size_t count = all.size() - 3;
+    const auto widen = [&](PackLoops::Widen how) {
+      std::fill(wide.begin(), wide.end(), 1.0f);
+      const float largest = how(bytes_of(all), static_cast<int64_t>(count), 65536, wide.data());
+      EXPECT_TRUE(std::isnan(largest));
+      for (size_t i = count; i < wide.size(); ++i) EXPECT_EQ(wide[i], i < 65536 ? 0.0f : 1.0f);
+    };
+    widen(loops->widen_f16);
+    for (size_t i = 0; i < count; ++i) {
       ASSERT_EQ(std::bit_cast<uint32_t>(wide[i]), std::bit_cast<uint32_t>(half_to_float(all[i])))
           << loops->name << ", half " << i;
     }
-    loops->widen_bf16(bytes_of(all), count, wide.data());
-    for (size_t i = 0; i < wide.size(); ++i) {
+    widen(loops->widen_bf16);
+    for (size_t i = 0; i < count; ++i) {
       ASSERT_EQ(std::bit_cast<uint32_t>(wide[i]), static_cast<uint32_t>(all[i]) << 16)
           << loops->name << ", bf16 " << i;
     }
@@ -137,6 +143,26 @@ TEST(Int8, StoredKindsGiveTheSameBytes) {
     pack_int8(shape, kind, bytes_of(stored), 0, shape.num_tiles(), fast.data(), loss);
     EXPECT_EQ(fast, slow) << code_kind_name(kind);
     EXPECT_TRUE(loss.representable());
+  }
+}
+
+// Scales near and below the smallest halves, where a code would round past 127 but for the clamp.
+TEST(Int8, TinyWeightsAreHeldWithin127) {
+  const int64_t rows = 16, cols = 128;
+  const PackedShape shape = int8_shape(rows, cols);
+  for (float largest = 0x1p-28f; largest < 0x1p-8f; largest *= 1.09f) {
+    std::vector<float> values = normal_values(static_cast<size_t>(rows * cols), 3);
+    for (size_t i = 0; i < values.size(); ++i) {
+      values[i] = std::clamp(values[i] * largest * 40, -largest, largest);
+    }
+    values[5] = largest;
+    std::vector<std::byte> slow(static_cast<size_t>(shape.bytes())), fast(slow.size());
+    pack_rows(shape, values.data(), 0, rows, slow.data());
+    for (const PackLoops* loops : all_pack_loops()) {
+      RequantLoss loss;
+      pack_int8(shape, CodeKind::kF32, bytes_of(values), 0, 1, fast.data(), loss, *loops);
+      ASSERT_EQ(fast, slow) << "largest " << largest << ", " << loops->name;
+    }
   }
 }
 
