@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention by mma.m16n8k16. A block takes rows (token, head of one KV head's group) of a sequence
+// and a split of the positions; four warps share it out as row warps × key warps:
+//
+//   1 × 4   up to 16 rows   64 keys a tile, 16 a warp    decode: one KV head's queries together
+//   2 × 2   up to 32 rows   64 keys a tile, 32 a warp
+//   4 × 1   64 rows         32 keys a tile, all of them  prefill
+//
+// K and V are exact in 16 bits; queries and weights are two 16-bit halves, high and low, so that a
+// score and a sum keep 16 bits or more. A tile of K, then of V, is on its way while the other one
+// is in use. Key warps have a softmax of their own and are merged at the end.
+#include <algorithm>
+
+#include "kernels/cuda/gated_attention_parts.cuh"
+#include "kernels/cuda/mma.cuh"
+
+namespace hotset::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+
+template <typename T, int kDimension, int kRows, int kKeys>
+struct Layout {
+  using Value = T;
+  static constexpr int kDim = kDimension;
+  static constexpr int kRowWarps = kRows;
+  static constexpr int kKeyWarps = kKeys;
+  static constexpr int kBlockRows = 16 * kRowWarps;
+  static constexpr int kTile = kKeyWarps == 1 ? 32 : 64;
+  static constexpr int kWarpKeys = kTile / kKeyWarps;
+  static constexpr int kChunks = kDim / 8;  // of 16 bytes, in a row of 16-bit values
+  static constexpr int kQueryBytes = kBlockRows * kDim * 2;
+  static constexpr int kTileBytes = kTile * kDim * 2;
+  static constexpr int kSharedBytes = 2 * kQueryBytes + 2 * kTileBytes;
+};
+
+// Chunks of 16 bytes lie permuted in their row, so that eight rows of a column hit all banks.
+template <typename L>
+__device__ __forceinline__ uint32_t chunk_offset(int row, int chunk) {
+  return static_cast<uint32_t>((row * L::kChunks + (chunk ^ (row & 7))) * 16);
+}
+
+// The block's work.
+struct Block {
+  int64_t first_row;  // in the arrays' (token · heads + head) of this sequence's row 0, KV head 0
+  int first;          // of this tile's rows, counted over (token, head of the group)
+  int count;          // rows of the sequence in all
+  int kv_head;
+  Split part;
+};
+
+// Where row i of the tile lies in `out`, or −1.
+__device__ __forceinline__ int64_t global_row(const AttentionTask& task, const Block& block,
+                                              int i) {
+  const int r = block.first + i;
+  if (r >= block.count) return -1;
+  return block.first_row + static_cast<int64_t>(r / task.group) * task.heads +
+         block.kv_head * task.group + r % task.group;
+}
+
+template <typename L>
+__device__ __forceinline__ void load_queries(const AttentionTask& task, const Block& block,
+                                             std::byte* high, std::byte* low) {
+  using Value = typename L::Value;
+  for (int at = static_cast<int>(threadIdx.x); at < L::kBlockRows * L::kChunks; at += kThreads) {
+    const int i = at / L::kChunks, chunk = at % L::kChunks;
+    const int64_t row = global_row(task, block, i);
+    Halves<Value> halves[4] = {};
+    if (row >= 0) {
+      const auto* q = reinterpret_cast<const float4*>(task.out + row * L::kDim + chunk * 8);
+      const float4 a = q[0], b = q[1];
+      halves[0] = split_pair<Value>(a.x, a.y);
+      halves[1] = split_pair<Value>(a.z, a.w);
+      halves[2] = split_pair<Value>(b.x, b.y);
+      halves[3] = split_pair<Value>(b.z, b.w);
+    }
+    const uint32_t to = chunk_offset<L>(i, chunk);
+    *reinterpret_cast<uint4*>(high + to) =
+        make_uint4(halves[0].high, halves[1].high, halves[2].high, halves[3].high);
+    *reinterpret_cast<uint4*>(low + to) =
+        make_uint4(halves[0].low, halves[1].low, halves[2].low, halves[3].low);
+  }
+}
+
+// Asks for the tile of K (plane 0) or V (plane 1) at `begin`; positions from `end` on become 0.
+template <typename L>
+__device__ __forceinline__ void ask_for_tile(const AttentionTask& task, const SequenceRows& rows,
+                                             const Block& block, int64_t begin, int plane,
+                                             uint32_t to) {
+  if (begin < block.part.end) {
+    const std::byte* from =
+        key_address(task, rows, begin, block.kv_head) + plane * task.plane_bytes;
+    const auto count =
+        static_cast<int>(min(block.part.end - begin, static_cast<int64_t>(L::kTile)));
+#pragma unroll 4
+    for (int at = static_cast<int>(threadIdx.x); at < L::kTile * L::kChunks; at += kThreads) {
+      const int row = at / L::kChunks, chunk = at % L::kChunks;
+      const bool inside = row < count;
+      copy_async(to + chunk_offset<L>(row, chunk), from + (inside ? at : 0) * 16, inside);
+    }
+  }
+  commit_async();
+}
+
+// What a thread of a warp keeps: of two rows, lane/4 and lane/4 + 8 of the warp's sixteen.
+template <typename L>
+struct Running {
+  float top[2] = {-INFINITY, -INFINITY};
+  float total[2] = {0.0f, 0.0f};  // of this thread's keys
+  float sums[L::kDim / 8][4] = {};
+};
+
+template <typename L>
+using Scores = float[L::kWarpKeys / 8][4];
+
+// q·kᵀ of the warp's rows and keys.
+template <typename L>
+__device__ __forceinline__ void score_keys(uint32_t high, uint32_t low, uint32_t keys, int row_warp,
+                                           int key_warp, Scores<L>& scores) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int q_row = row_warp * 16 + lane % 16;
+  const int k_row = key_warp * L::kWarpKeys + lane / 16 * 8 + lane % 8;
+#pragma unroll 4
+  for (int d = 0; d < L::kChunks; d += 2) {
+    uint32_t a[4], b[4];
+    load_matrices(a, high + chunk_offset<L>(q_row, d + lane / 16));
+    load_matrices(b, low + chunk_offset<L>(q_row, d + lane / 16));
+#pragma unroll
+    for (int n = 0; n < L::kWarpKeys / 16; ++n) {
+      uint32_t k[4];
+      load_matrices(k, keys + chunk_offset<L>(k_row + 16 * n, d + lane / 8 % 2));
+      multiply_add<typename L::Value>(scores[2 * n], a, k[0], k[1]);
+      multiply_add<typename L::Value>(scores[2 * n + 1], a, k[2], k[3]);
+      multiply_add<typename L::Value>(scores[2 * n], b, k[0], k[1]);
+      multiply_add<typename L::Value>(scores[2 * n + 1], b, k[2], k[3]);
+    }
+  }
+}
+
+// Scores become weights 2^(score − top); what was summed before follows a new top. last[i]: the
+// last position that row i sees, counted from the warp's first key.
+template <typename L>
+__device__ __forceinline__ void weigh(const AttentionTask& task, const int64_t (&last)[2],
+                                      Scores<L>& scores, Running<L>& running) {
+  const int first_key = 2 * (static_cast<int>(threadIdx.x) % 4);
+  float keep[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    float top = running.top[i];
+#pragma unroll
+    for (int n = 0; n < L::kWarpKeys / 8; ++n) {
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        float& x = scores[n][2 * i + c];
+        x = 8 * n + first_key + c <= last[i] ? x * task.scale : -INFINITY;
+        top = fmaxf(top, x);
+      }
+    }
+    top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 1));
+    top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 2));
+    const float origin = top == -INFINITY ? 0.0f : top;
+    keep[i] = exp2f(running.top[i] - origin);
+    running.top[i] = top;
+    float total = 0.0f;
+#pragma unroll
+    for (int n = 0; n < L::kWarpKeys / 8; ++n) {
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        float& x = scores[n][2 * i + c];
+        x = exp2f(x - origin);
+        total += x;
+      }
+    }
+    running.total[i] = fmaf(running.total[i], keep[i], total);
+  }
+  if (__all_sync(kAllLanes, keep[0] == 1.0f && keep[1] == 1.0f)) return;
+#pragma unroll
+  for (int n = 0; n < L::kDim / 8; ++n) {
+    running.sums[n][0] *= keep[0];
+    running.sums[n][1] *= keep[0];
+    running.sums[n][2] *= keep[1];
+    running.sums[n][3] *= keep[1];
+  }
+}
+
+// sums += weights · V.
+template <typename L>
+__device__ __forceinline__ void add_values(uint32_t values, int key_warp, const Scores<L>& weights,
+                                           Running<L>& running) {
+  using Value = typename L::Value;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+#pragma unroll
+  for (int k = 0; k < L::kWarpKeys / 16; ++k) {
+    uint32_t high[4], low[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float* pair = &weights[2 * k + i / 2][2 * (i % 2)];
+      const Halves<Value> halves = split_pair<Value>(pair[0], pair[1]);
+      high[i] = halves.high;
+      low[i] = halves.low;
+    }
+    const int row = key_warp * L::kWarpKeys + 16 * k + lane % 16;
+#pragma unroll
+    for (int n = 0; n < L::kDim / 16; ++n) {
+      uint32_t v[4];
+      load_transposed(v, values + chunk_offset<L>(row, 2 * n + lane / 16));
+      multiply_add<Value>(running.sums[2 * n], high, v[0], v[1]);
+      multiply_add<Value>(running.sums[2 * n + 1], high, v[2], v[3]);
+      multiply_add<Value>(running.sums[2 * n], low, v[0], v[1]);
+      multiply_add<Value>(running.sums[2 * n + 1], low, v[2], v[3]);
+    }
+  }
+}
+
+// Two neighbouring elements of a finished row: to `out` behind the gate, or to the partial results.
+__device__ __forceinline__ void put_pair(const AttentionTask& task, int64_t row, int split,
+                                         int column, float total, float a, float b) {
+  if (task.splits == 1) {
+    *reinterpret_cast<float2*>(task.out + row * task.dim + column) = make_float2(
+        a / total * gate_of(task, row, column), b / total * gate_of(task, row, column + 1));
+  } else {
+    *reinterpret_cast<float2*>(task.sums + (row * task.splits + split) * task.dim + column) =
+        make_float2(a, b);
+  }
+}
+
+// One key warp: its rows are whole.
+template <typename L>
+__device__ __forceinline__ void write_rows(const AttentionTask& task, const Block& block, int warp,
+                                           int split, const Running<L>& running) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int64_t row = global_row(task, block, warp * 16 + lane / 4 + 8 * i);
+    if (row < 0) continue;
+    const float total = running.total[i];
+    if (task.splits > 1 && lane % 4 == 0) {
+      task.weights[row * task.splits + split] = {running.top[i], total};
+    }
+#pragma unroll
+    for (int n = 0; n < L::kDim / 8; ++n) {
+      put_pair(task, row, split, 8 * n + 2 * (lane % 4), total, running.sums[n][2 * i],
+               running.sums[n][2 * i + 1]);
+    }
+  }
+}
+
+// Several key warps: brought to one top through shared memory, whose tiles are no longer needed.
+template <typename L>
+__device__ __forceinline__ void merge_rows(const AttentionTask& task, const Block& block, int warp,
+                                           int split, float* shared, const Running<L>& running) {
+  float* sums = shared;                                         // [key warp][row][dim]
+  float* tops = sums + L::kKeyWarps * L::kBlockRows * L::kDim;  // [key warp][row]
+  float* totals = tops + L::kKeyWarps * L::kBlockRows;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int row_warp = warp % L::kRowWarps, key_warp = warp / L::kRowWarps;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int at = key_warp * L::kBlockRows + row_warp * 16 + lane / 4 + 8 * i;
+    if (lane % 4 == 0) {
+      tops[at] = running.top[i];
+      totals[at] = running.total[i];
+    }
+#pragma unroll
+    for (int n = 0; n < L::kDim / 8; ++n) {
+      *reinterpret_cast<float2*>(sums + at * L::kDim + 8 * n + 2 * (lane % 4)) =
+          make_float2(running.sums[n][2 * i], running.sums[n][2 * i + 1]);
+    }
+  }
+  __syncthreads();
+  for (int at = static_cast<int>(threadIdx.x); at < L::kBlockRows * L::kDim / 2; at += kThreads) {
+    const int i = at / (L::kDim / 2), column = at % (L::kDim / 2) * 2;
+    const int64_t row = global_row(task, block, i);
+    if (row < 0) continue;
+    float top = -INFINITY, total = 0.0f;
+    float2 sum = {0.0f, 0.0f};
+#pragma unroll
+    for (int w = 0; w < L::kKeyWarps; ++w) top = fmaxf(top, tops[w * L::kBlockRows + i]);
+    const float origin = top == -INFINITY ? 0.0f : top;
+#pragma unroll
+    for (int w = 0; w < L::kKeyWarps; ++w) {
+      const int from = w * L::kBlockRows + i;
+      const float factor = exp2f(tops[from] - origin);
+      const float2 x = *reinterpret_cast<const float2*>(sums + from * L::kDim + column);
+      total = fmaf(factor, totals[from], total);
+      sum = {fmaf(factor, x.x, sum.x), fmaf(factor, x.y, sum.y)};
+    }
+    if (task.splits > 1 && column == 0) task.weights[row * task.splits + split] = {top, total};
+    put_pair(task, row, split, column, total, sum.x, sum.y);
+  }
+}
+
+template <typename L>
+__device__ __forceinline__ void attend(const AttentionTask& task, const SequenceRows& rows,
+                                       const Block& block, int split, std::byte* shared) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp,
+            lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int row_warp = warp % L::kRowWarps, key_warp = warp / L::kRowWarps;
+  const uint32_t high = shared_address(shared), low = high + L::kQueryBytes;
+  const uint32_t keys = low + L::kQueryBytes, values = keys + L::kTileBytes;
+  ask_for_tile<L>(task, rows, block, block.part.begin, 0, keys);
+  ask_for_tile<L>(task, rows, block, block.part.begin, 1, values);
+  load_queries<L>(task, block, shared, shared + L::kQueryBytes);
+  int64_t sees[2];  // the last position that each of the thread's rows sees
+  for (int i = 0; i < 2; ++i) {
+    const int r = block.first + row_warp * 16 + lane / 4 + 8 * i;
+    sees[i] = r < block.count ? min(rows.first_position + r / task.group, block.part.end - 1) : -1;
+  }
+  Running<L> running;
+  for (int64_t begin = block.part.begin; begin < block.part.end; begin += L::kTile) {
+    wait_async<1>();
+    __syncthreads();
+    Scores<L> scores = {};
+    score_keys<L>(high, low, keys, row_warp, key_warp, scores);
+    __syncthreads();
+    ask_for_tile<L>(task, rows, block, begin + L::kTile, 0, keys);
+    const int64_t warp_begin = begin + key_warp * L::kWarpKeys;
+    const int64_t last[2] = {sees[0] - warp_begin, sees[1] - warp_begin};
+    weigh<L>(task, last, scores, running);
+    wait_async<1>();
+    __syncthreads();
+    add_values<L>(values, key_warp, scores, running);
+    __syncthreads();
+    ask_for_tile<L>(task, rows, block, begin + L::kTile, 1, values);
+  }
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    running.total[i] += __shfl_xor_sync(kAllLanes, running.total[i], 1);
+    running.total[i] += __shfl_xor_sync(kAllLanes, running.total[i], 2);
+  }
+  if constexpr (L::kKeyWarps == 1) {
+    write_rows<L>(task, block, warp, split, running);
+  } else {
+    merge_rows<L>(task, block, warp, split, reinterpret_cast<float*>(shared), running);
+  }
+}
+
+// Block (x, y, z): a tile of rows, the last ones first, since they see most; KV head and sequence;
+// split.
+template <typename L>
+__global__ void __launch_bounds__(kThreads) attention_tensor_kernel(AttentionTask task) {
+  extern __shared__ uint4 attention_shared[];
+  const SequenceRows rows = task.sequences[blockIdx.y / task.kv_heads];
+  Block block;
+  block.first = static_cast<int>(gridDim.x - 1 - blockIdx.x) * L::kBlockRows;
+  block.count = rows.num_tokens * task.group;
+  if (block.first >= block.count) return;
+  block.first_row = static_cast<int64_t>(rows.token_begin) * task.heads;
+  block.kv_head = static_cast<int>(blockIdx.y) % task.kv_heads;
+  const auto split = static_cast<int>(blockIdx.z);
+  const int last = min(block.first + L::kBlockRows, block.count) - 1;
+  block.part = split_of(rows.first_position + last / task.group + 1, L::kTile, split, task.splits);
+  if (block.part.begin < block.part.end) {
+    attend<L>(task, rows, block, split, reinterpret_cast<std::byte*>(attention_shared));
+  } else if (threadIdx.x < L::kBlockRows) {
+    const int64_t row = global_row(task, block, static_cast<int>(threadIdx.x));
+    if (row >= 0) task.weights[row * task.splits + split] = {-INFINITY, 0.0f};
+  }
+}
+
+int block_rows(const AttentionTask& task, const StepBatch& batch) {
+  const int64_t rows = static_cast<int64_t>(batch.max_tokens) * task.group;
+  return rows <= 16 ? 16 : rows <= 32 ? 32 : kMaxTensorRows;
+}
+
+template <typename L>
+void launch_layout(Queue& queue, const AttentionTask& task, const StepBatch& batch) {
+  const Grid grid{
+      .x = blocks_for(static_cast<int64_t>(batch.max_tokens) * task.group, L::kBlockRows),
+      .y = static_cast<unsigned>(batch.num_sequences) * static_cast<unsigned>(task.kv_heads),
+      .z = static_cast<unsigned>(task.splits)};
+  HS_LAUNCH(queue, grid, Grid{.x = kThreads}, L::kSharedBytes, attention_tensor_kernel<L>, task);
+}
+
+template <typename T, int kDim>
+void launch_dim(Queue& queue, const AttentionTask& task, const StepBatch& batch) {
+  switch (block_rows(task, batch)) {
+    case 16:
+      return launch_layout<Layout<T, kDim, 1, 4>>(queue, task, batch);
+    case 32:
+      return launch_layout<Layout<T, kDim, 2, 2>>(queue, task, batch);
+    default:
+      return launch_layout<Layout<T, kDim, 4, 1>>(queue, task, batch);
+  }
+}
+
+template <typename T>
+void launch_type(Queue& queue, const AttentionTask& task, const StepBatch& batch) {
+  switch (task.dim) {
+    case 64:
+      return launch_dim<T, 64>(queue, task, batch);
+    case 128:
+      return launch_dim<T, 128>(queue, task, batch);
+    default:
+      return launch_dim<T, 256>(queue, task, batch);
+  }
+}
+
+}  // namespace
+
+bool fits_attention_tensor(const AttentionTask& task) {
+  return (task.type == KvType::kBF16 || task.type == KvType::kF16) &&
+         (task.dim == 64 || task.dim == 128 || task.dim == 256) && task.page_tokens % 64 == 0 &&
+         task.layer_offset % 16 == 0;
+}
+
+// Two blocks a multiprocessor for a memory-bound step; prefill blocks are larger, and are merged
+// only when they would leave multiprocessors idle.
+int tensor_splits(const AttentionTask& task, const StepBatch& batch, int num_sms) {
+  const int block = block_rows(task, batch);
+  const int64_t tiles = blocks_for(static_cast<int64_t>(batch.max_tokens) * task.group, block);
+  const int64_t blocks = tiles * task.kv_heads * batch.num_sequences;
+  const int64_t places = block == kMaxTensorRows ? num_sms : 2 * static_cast<int64_t>(num_sms);
+  const int64_t useful = (batch.max_positions + 63) / 64;
+  return static_cast<int>(std::max<int64_t>(std::min(places / blocks, useful), 1));
+}
+
+void attention_tensor(Queue& queue, const AttentionTask& task, const StepBatch& batch) {
+  if (task.type == KvType::kBF16) {
+    launch_type<__nv_bfloat16>(queue, task, batch);
+  } else {
+    launch_type<__half>(queue, task, batch);
+  }
+}
+
+}  // namespace hotset::cuda
