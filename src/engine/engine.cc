@@ -12,6 +12,8 @@
 namespace hotset {
 namespace {
 
+constexpr const char* kShuttingDown = "the server is shutting down";
+
 double steady_clock_s() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
@@ -55,7 +57,7 @@ Result<std::shared_ptr<TokenStream>> Engine::submit(Request request) {
   const int64_t room = model_.max_tokens() - static_cast<int64_t>(request.prompt_ids.size());
 
   const std::lock_guard lock(mutex_);
-  if (stopping_) return fail("the server is shutting down", ErrorKind::kResource);
+  if (stopping_) return fail(kShuttingDown, ErrorKind::kResource);
   if (counters_.num_waiting >= static_cast<int64_t>(options_.max_queued)) {
     ++counters_.num_refused;
     return fail(fmt::format("the queue is full ({} requests are waiting); try again later",
@@ -119,9 +121,11 @@ void Engine::run() {
 
 void Engine::end_all() {
   take_inbox();
-  const Error error{ErrorKind::kResource, "the server is shutting down"};
-  for (const auto& sequence : running_) finish(*sequence, FinishReason::kError, error);
-  for (const auto& sequence : waiting_) finish(*sequence, FinishReason::kError, error);
+  for (const auto* list : {&running_, &waiting_}) {
+    for (const auto& sequence : *list) {
+      finish(*sequence, FinishReason::kError, {ErrorKind::kResource, kShuttingDown});
+    }
+  }
   running_.clear();
   waiting_.clear();
 }

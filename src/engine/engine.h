@@ -8,7 +8,6 @@
 
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <list>
 #include <memory>
@@ -82,20 +81,22 @@ class Engine {
   Status continue_kept(Sequence& sequence, KeptSequences::Entry kept, int64_t num_expected);
   Status advance(Sequence& sequence, bool& is_over);
   bool deliver(Sequence& sequence, SampledToken sampled);
-  void finish(Sequence& sequence, FinishReason reason, Error error = {});
-  void finish_with(Sequence& sequence, TokenEvent event);
+  void finish(Sequence& sequence, FinishReason reason, Error error = {}) noexcept;
+  void finish_with(Sequence& sequence, TokenEvent event) noexcept;
+  void keep_state(Sequence& sequence) noexcept;
 
   TokenModel& model_;
   EngineOptions options_;
 
   mutable std::mutex mutex_;  // guards the four below
   std::condition_variable work_arrived_;
-  std::deque<std::unique_ptr<Sequence>> inbox_;
+  std::list<std::unique_ptr<Sequence>> inbox_;
   bool stopping_ = false;
   EngineCounters counters_;
 
   // The engine thread's own.
-  std::deque<std::unique_ptr<Sequence>> waiting_;
+  // Lists, because moving a request from one to the next takes no memory.
+  std::list<std::unique_ptr<Sequence>> waiting_;
   std::list<std::unique_ptr<Sequence>> running_;  // the front is advanced next
   KeptSequences kept_;
   SamplerScratch scratch_;

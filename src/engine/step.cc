@@ -4,12 +4,25 @@
 // and what a sequence says does not depend on its neighbours: each has its own state and its own
 // random numbers.
 #include <algorithm>
+#include <exception>
 #include <new>
 #include <utility>
 
 #include "engine/engine.h"
 
 namespace hotset {
+namespace {
+
+// The exception of one sequence, as that sequence's error. The words for a lack of memory are so
+// short that a string holds them without asking for any.
+Error error_of(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) {
+    return {ErrorKind::kResource, "out of memory"};
+  }
+  return {ErrorKind::kInternal, error.what()};
+}
+
+}  // namespace
 
 bool Engine::step() {
   take_inbox();
@@ -24,8 +37,8 @@ bool Engine::step() {
                   running_.begin());  // its turn; others come before again
   Sequence& sequence = *running_.back();
   bool is_over = false;
-  if (const Status status = advance(sequence, is_over); !status) {
-    finish(sequence, FinishReason::kError, status.error());
+  if (Status status = advance(sequence, is_over); !status) {
+    finish(sequence, FinishReason::kError, std::move(status).error());
     is_over = true;
   }
   if (is_over) running_.pop_back();
@@ -34,8 +47,7 @@ bool Engine::step() {
 
 void Engine::take_inbox() {
   const std::lock_guard lock(mutex_);
-  for (auto& sequence : inbox_) waiting_.push_back(std::move(sequence));
-  inbox_.clear();
+  waiting_.splice(waiting_.end(), inbox_);
 }
 
 void Engine::drop_cancelled() {
@@ -53,15 +65,14 @@ void Engine::drop_cancelled() {
 void Engine::admit_waiting() {
   while (!waiting_.empty() && running_.size() < options_.max_num_seqs) {
     Sequence& sequence = *waiting_.front();
-    if (const Status status = open_state(sequence); !status) {
+    if (Status status = open_state(sequence); !status) {
       if (status.error().kind == ErrorKind::kResource && !running_.empty()) return;
-      finish(sequence, FinishReason::kError, status.error());
+      finish(sequence, FinishReason::kError, std::move(status).error());
       waiting_.pop_front();
       continue;
     }
     sequence.started_s = now_s();
-    running_.push_front(std::move(waiting_.front()));
-    waiting_.pop_front();
+    running_.splice(running_.begin(), waiting_, waiting_.begin());
     const std::lock_guard lock(mutex_);
     ++counters_.num_running;
     --counters_.num_waiting;
@@ -88,8 +99,8 @@ Status Engine::open_state(Sequence& sequence) {
         return fail(std::move(state).error());
       }
     }
-  } catch (const std::bad_alloc&) {
-    return fail("out of memory while starting this answer", ErrorKind::kResource);
+  } catch (const std::exception& error) {
+    return fail(error_of(error));
   }
 }
 
@@ -118,8 +129,8 @@ Status Engine::advance(Sequence& sequence, bool& is_over) {
     HS_ASSIGN_OR_RETURN(SampledToken sampled, sequence.sampler.sample(logits_, scratch_));
     is_over = deliver(sequence, std::move(sampled));
     return {};
-  } catch (const std::bad_alloc&) {
-    return fail("out of memory while computing this answer", ErrorKind::kResource);
+  } catch (const std::exception& error) {
+    return fail(error_of(error));
   }
 }
 
@@ -147,14 +158,14 @@ bool Engine::deliver(Sequence& sequence, SampledToken sampled) {
   return true;
 }
 
-void Engine::finish(Sequence& sequence, FinishReason reason, Error error) {
+void Engine::finish(Sequence& sequence, FinishReason reason, Error error) noexcept {
   TokenEvent event;
   event.finish = reason;
   event.error = std::move(error);
   finish_with(sequence, std::move(event));
 }
 
-void Engine::finish_with(Sequence& sequence, TokenEvent event) {
+void Engine::finish_with(Sequence& sequence, TokenEvent event) noexcept {
   const double now = now_s();
   const bool has_run = sequence.state != nullptr;
   const bool has_output = sequence.stats.num_output_tokens > 0;
@@ -163,16 +174,24 @@ void Engine::finish_with(Sequence& sequence, TokenEvent event) {
   if (has_run) stats.prefill_s = (has_output ? sequence.first_token_s : now) - sequence.started_s;
   if (has_output) stats.decode_s = now - sequence.first_token_s;
   event.stats = stats;
-  if (has_run && event.finish != FinishReason::kError && !sequence.fed_ids.empty()) {
-    kept_.keep({std::move(sequence.fed_ids), std::move(sequence.state)});
-  }
+  if (has_run && event.finish != FinishReason::kError) keep_state(sequence);
   {
     const std::lock_guard lock(mutex_);
     ++counters_.num_ended;
     --(has_run ? counters_.num_running : counters_.num_waiting);
     counters_.num_output_tokens += stats.num_output_tokens;
   }
-  sequence.stream->push(std::move(event));
+  sequence.stream->push_last(std::move(event));
+}
+
+// For the next message; without memory for that, the next message starts anew.
+void Engine::keep_state(Sequence& sequence) noexcept {
+  if (sequence.fed_ids.empty()) return;
+  try {
+    kept_.keep({std::move(sequence.fed_ids), std::move(sequence.state)});
+  } catch (const std::bad_alloc&) {
+    return;
+  }
 }
 
 }  // namespace hotset

@@ -6,7 +6,8 @@
 //   is_cancelled() ◀── one flag ───── cancel()
 //
 // The engine never waits: when the queue is full because nobody reads, push() says so and the
-// engine ends the request. All members may be called from any thread.
+// engine ends the request. All members may be called from any thread. The last event has a place of
+// its own, so that a request can be ended when there is no memory for anything else.
 #pragma once
 
 #include <chrono>
@@ -39,16 +40,22 @@ class TokenStream {
   void set_wakeup(std::function<void()> wakeup);
 
   // Engine side. -----------------------------------------------------------------------------
-  // False when the queue is full: the event is dropped. A last event always has room.
+  // False when the queue is full: the event is dropped.
+  // REQUIRES: the event is not the last one.
   bool push(TokenEvent event);
+  // The last event; always has room and never throws.
+  void push_last(TokenEvent event) noexcept;
   [[nodiscard]] bool is_cancelled() const;
 
  private:
+  [[nodiscard]] bool has_event() const { return !events_.empty() || last_.has_value(); }
   TokenEvent take_front();
+  void wake_reader() noexcept;
 
   mutable std::mutex mutex_;
   std::condition_variable arrived_;
   std::deque<TokenEvent> events_;
+  std::optional<TokenEvent> last_;  // after everything in events_
   std::function<void()> wakeup_;
   bool cancelled_ = false;
 };

@@ -39,6 +39,9 @@ ApiError to_api_error(const Error& error) {
       if (error.message.find("shutting down") != std::string::npos) {
         return {503, error.message, "", "shutting_down", 5};
       }
+      if (error.message.find("out of memory") != std::string::npos) {
+        return {503, error.message, "", "out_of_memory", 1};
+      }
       return {429, error.message, "", "queue_full", 1};
     default:
       break;

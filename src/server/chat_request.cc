@@ -102,7 +102,7 @@ void check_tool(FieldReader& fields, const Json& tool, size_t index) {
   const bool is_function = tool.is_object() && tool.contains("function") &&
                            tool["function"].is_object() && tool["function"].contains("name") &&
                            tool["function"]["name"].is_string();
-  if (!is_function || (tool.contains("type") && tool["type"] != "function")) {
+  if (!is_function || (tool.contains("type") && !is_text(tool["type"], "function"))) {
     return fields.reject("tools", fmt::format("tools[{}] must be {{\"type\": \"function\", "
                                               "\"function\": {{\"name\": …}}}}.",
                                               index));
@@ -126,8 +126,8 @@ void read_tools(FieldReader& fields, ChatRequest& request) {
     request.tools = *tools;
   }
   const Json* choice = fields.any("tool_choice");
-  if (choice == nullptr || *choice == "auto") return;
-  if (*choice == "none") {
+  if (choice == nullptr || is_text(*choice, "auto")) return;
+  if (is_text(*choice, "none")) {
     request.tools = Json::array();
     return;
   }

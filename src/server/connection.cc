@@ -11,6 +11,7 @@
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/read.hpp>
 #include <boost/beast/http/string_body.hpp>
+#include <exception>
 #include <new>
 #include <optional>
 #include <utility>
@@ -32,6 +33,7 @@ struct Connection::Incoming {
   std::optional<Reply> refusal;
   bool keep_alive = false;
   bool is_http_1_0 = false;
+  bool is_head = false;  // asked like GET, answered without the body
 };
 
 namespace {
@@ -136,22 +138,29 @@ net::awaitable<void> Connection::run() {
   socket_.close(ignored);
 }
 
+std::string Connection::reply_bytes(const Incoming& incoming, const Reply& reply) {
+  std::string out = response_text(reply, incoming.keep_alive);
+  if (incoming.is_head) out.resize(out.size() - reply.body.size());
+  return out;
+}
+
 net::awaitable<bool> Connection::serve_one(bool is_first) {
   if (!co_await wait_for_request(is_first)) co_return false;
   Incoming incoming;
   if (!co_await read_request(incoming)) co_return false;
   if (incoming.refusal && incoming.parser.is_done() && incoming.keep_alive) {
-    co_return co_await write(response_text(*incoming.refusal, true));
+    co_return co_await write(reply_bytes(incoming, *incoming.refusal));
   }
   if (incoming.refusal) {
-    co_await refuse_and_linger(std::move(*incoming.refusal));
+    incoming.keep_alive = false;
+    co_await refuse_and_linger(reply_bytes(incoming, *incoming.refusal));
     co_return false;
   }
   // Counted before the engine hears of it, so that a drain waits for it.
   const OpenAnswer open_answer(context_.num_open_answers);
   Reply reply = co_await make_reply(incoming);
   if (reply.answer != nullptr) co_return co_await send_answer(incoming, *reply.answer);
-  const bool sent = co_await write(response_text(reply, incoming.keep_alive));
+  const bool sent = co_await write(reply_bytes(incoming, reply));
   co_return sent&& incoming.keep_alive;
 }
 
@@ -179,7 +188,9 @@ net::awaitable<bool> Connection::read_request(Incoming& incoming) {
   const auto& message = parser.get();
   incoming.head = read_head(message);
   incoming.is_http_1_0 = message.version() < 11;
-  incoming.keep_alive = message.keep_alive() && message.method() != http::verb::head;
+  incoming.keep_alive = message.keep_alive();
+  incoming.is_head = message.method() == http::verb::head;
+  if (incoming.is_head) incoming.head.method = "GET";
   incoming.refusal = context_.handler.check_head(incoming.head);
   if (incoming.refusal || parser.is_done()) co_return true;
   co_return co_await read_body(incoming);
@@ -204,40 +215,61 @@ net::awaitable<bool> Connection::read_body(Incoming& incoming) {
   co_return true;
 }
 
+// Whatever goes wrong in the handler is this request's answer.
 net::awaitable<Reply> Connection::make_reply(const Incoming& incoming) {
   disarm_deadline();
   bool is_out_of_memory = false;
   try {
-    Reply reply = co_await net::co_spawn(
-        context_.text_threads,
-        [this, &incoming]() -> net::awaitable<Reply> {
-          co_return context_.handler.handle(incoming.head, incoming.parser.get().body());
-        },
-        net::use_awaitable);
-    co_return reply;
+    co_return co_await lend_to_text_thread(incoming);
   } catch (const std::bad_alloc&) {
     is_out_of_memory = true;
+  } catch (const std::exception&) {
+    is_out_of_memory = false;
   }
-  HS_CHECK(is_out_of_memory, "only an allocation may fail here");
-  co_return error_reply(503, "Out of memory; try again later.", "out_of_memory");
+  co_return is_out_of_memory
+      ? error_reply(503, "Out of memory; try again later.", "out_of_memory")
+      : error_reply(500, "The server could not make an answer.", "internal_error");
 }
 
-net::awaitable<bool> Connection::send_answer(const Incoming& incoming, Answer& answer) {
-  answer_ = &answer;
-  answer.set_wakeup([weak = weak_from_this(), executor = socket_.get_executor()] {
-    net::post(executor, [weak] {
-      if (const auto self = weak.lock()) self->wakeup_.cancel();
-    });
-  });
-  watch_for_departure();
-  bool sent = false;
-  try {
-    sent = co_await pump(incoming, answer);
-  } catch (const std::bad_alloc&) {
-    close();
+net::awaitable<Reply> Connection::lend_to_text_thread(const Incoming& incoming) {
+  co_return co_await net::co_spawn(
+      context_.text_work,
+      [this, &incoming]() -> net::awaitable<Reply> {
+        co_return context_.handler.handle(incoming.head, incoming.parser.get().body());
+      },
+      net::use_awaitable);
+}
+
+// While it lives, wake-ups reach the connection, and close() reaches the answer.
+class Connection::AnswerInSight {
+ public:
+  AnswerInSight(Connection& connection, Answer& answer) : connection_(connection) {
+    answer.set_wakeup(
+        [weak = connection.weak_from_this(), executor = connection.socket_.get_executor()] {
+          net::post(executor, [weak] {
+            if (const auto self = weak.lock()) self->wakeup_.cancel();
+          });
+        });
+    connection_.answer_ = &answer;
   }
-  answer.set_wakeup({});
-  answer_ = nullptr;
+  ~AnswerInSight() {
+    connection_.answer_->set_wakeup({});
+    connection_.answer_ = nullptr;
+  }
+  AnswerInSight(const AnswerInSight&) = delete;
+  AnswerInSight& operator=(const AnswerInSight&) = delete;
+
+ private:
+  Connection& connection_;
+};
+
+net::awaitable<bool> Connection::send_answer(const Incoming& incoming, Answer& answer) {
+  bool sent = false;
+  {
+    const AnswerInSight in_sight(*this, answer);
+    watch_for_departure();
+    sent = co_await pump(incoming, answer);
+  }
   co_await stop_watching();
   co_return sent&& incoming.keep_alive && !(incoming.is_http_1_0 && answer.is_stream());
 }
@@ -290,8 +322,8 @@ net::awaitable<bool> Connection::write(std::string bytes) {
 
 // The client may still be sending. Closing now would make its system throw our answer away, so what
 // comes is read and dropped for a moment.
-net::awaitable<void> Connection::refuse_and_linger(Reply reply) {
-  if (!co_await write(response_text(reply, false))) co_return;
+net::awaitable<void> Connection::refuse_and_linger(std::string reply) {
+  if (!co_await write(std::move(reply))) co_return;
   error_code error;
   socket_.shutdown(Socket::shutdown_send, error);
   arm_deadline(kLingerTime);
@@ -301,19 +333,26 @@ net::awaitable<void> Connection::refuse_and_linger(Reply reply) {
 
 void Connection::watch_for_departure() {
   if (buffer_.size() >= kMaxPipelinedBytes) return;
-  is_watching_ = true;
   socket_.async_read_some(buffer_.prepare(4096),
                           [self = shared_from_this()](const error_code& error, size_t num_bytes) {
-                            self->is_watching_ = false;
-                            self->buffer_.commit(num_bytes);
-                            if (self->answer_ == nullptr) {
-                              self->wakeup_.cancel();  // stop_watching() waits for this
-                            } else if (error) {
-                              self->close();
-                            } else {
-                              self->watch_for_departure();
-                            }
+                            self->on_watched_bytes(error, num_bytes);
                           });
+  is_watching_ = true;
+}
+
+void Connection::on_watched_bytes(const error_code& error, size_t num_bytes) {
+  is_watching_ = false;
+  buffer_.commit(num_bytes);
+  if (answer_ == nullptr) {
+    wakeup_.cancel();  // stop_watching() waits for this
+    return;
+  }
+  if (error) return close();
+  try {
+    watch_for_departure();
+  } catch (const std::bad_alloc&) {
+    close();
+  }
 }
 
 net::awaitable<void> Connection::stop_watching() {

@@ -6,14 +6,16 @@
 // While an answer is under way the socket is also read: that is how a client that leaves is noticed
 // at once, and where pipelined requests wait (at most kMaxPipelinedBytes). A client that closes its
 // sending half counts as gone, as with other servers.
+//
+// What is thrown here, by an allocation as a rule, ends this connection and nothing else.
 #pragma once
 
 #include <atomic>
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/thread_pool.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <chrono>
 #include <memory>
@@ -26,7 +28,7 @@ namespace hotset {
 struct ServerContext {
   HttpHandler& handler;
   const HttpServerOptions& options;
-  boost::asio::thread_pool& text_threads;
+  boost::asio::io_context& text_work;  // run by the text threads
   std::atomic<int64_t> num_connections{0};
   std::atomic<int64_t> num_open_answers{0};
 };
@@ -45,18 +47,23 @@ class Connection : public std::enable_shared_from_this<Connection> {
  private:
   struct Incoming;
 
+  static std::string reply_bytes(const Incoming& incoming, const Reply& reply);
   boost::asio::awaitable<bool> serve_one(bool is_first);
   boost::asio::awaitable<bool> wait_for_request(bool is_first);
   boost::asio::awaitable<bool> read_request(Incoming& incoming);
   boost::asio::awaitable<bool> read_body(Incoming& incoming);
   boost::asio::awaitable<Reply> make_reply(const Incoming& incoming);
+  boost::asio::awaitable<Reply> lend_to_text_thread(const Incoming& incoming);
   boost::asio::awaitable<bool> send_answer(const Incoming& incoming, Answer& answer);
   boost::asio::awaitable<bool> pump(const Incoming& incoming, Answer& answer);
   boost::asio::awaitable<bool> write(std::string bytes);
-  boost::asio::awaitable<void> refuse_and_linger(Reply reply);
+  boost::asio::awaitable<void> refuse_and_linger(std::string reply);
   boost::asio::awaitable<bool> wait_for_wakeup();
 
+  class AnswerInSight;  // sets and unsets answer_
+
   void watch_for_departure();
+  void on_watched_bytes(const boost::system::error_code& error, size_t num_bytes);
   boost::asio::awaitable<void> stop_watching();
   void arm_deadline(std::chrono::milliseconds timeout);
   void disarm_deadline();

@@ -5,15 +5,19 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <cerrno>
+#include <exception>
+#include <optional>
 #include <set>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "server/connection.h"
 #include "server/http_text.h"
@@ -25,6 +29,8 @@ namespace net = boost::asio;
 using boost::system::error_code;
 using net::ip::tcp;
 
+constexpr std::chrono::milliseconds kAcceptPause{50};
+
 net::ip::address address_of(const std::string& host, error_code& error) {
   return net::ip::make_address(host == "localhost" ? "127.0.0.1" : host, error);
 }
@@ -32,10 +38,7 @@ net::ip::address address_of(const std::string& host, error_code& error) {
 class TcpServer : public HttpServer {
  public:
   TcpServer(HttpHandler& handler, HttpServerOptions options)
-      : options_(std::move(options)),
-        text_threads_(options_.num_text_threads),
-        context_{handler, options_, text_threads_},
-        acceptor_(io_) {}
+      : options_(std::move(options)), context_{handler, options_, text_work_}, acceptor_(io_) {}
 
   ~TcpServer() override { stop(); }
 
@@ -48,17 +51,34 @@ class TcpServer : public HttpServer {
 
  private:
   net::awaitable<void> accept_all();
+  net::awaitable<bool> accept_one();
   void open_connection(tcp::socket socket);
+  net::awaitable<void> run_connection(std::shared_ptr<Connection> connection);
 
   HttpServerOptions options_;
-  net::io_context io_{1};
-  net::thread_pool text_threads_;
+  net::io_context text_work_;
   ServerContext context_;
+  std::set<std::shared_ptr<Connection>> connections_;  // network thread only
+  net::io_context io_{1};  // destroyed before what its coroutines refer to
   tcp::acceptor acceptor_;
   uint16_t port_ = 0;
-  std::set<std::shared_ptr<Connection>> connections_;  // network thread only
   std::thread thread_;
+  std::optional<net::executor_work_guard<net::io_context::executor_type>> text_guard_;
+  std::vector<std::thread> text_threads_;
 };
+
+// Runs what comes until there is no more. A handler that throws (for lack of memory) takes its own
+// connection with it and leaves the thread to the others.
+void run_all(net::io_context& work) {
+  while (true) {
+    try {
+      work.run();
+      return;
+    } catch (const std::exception&) {
+      continue;
+    }
+  }
+}
 
 Status TcpServer::listen() {
   HS_RETURN_IF_ERROR(check_listen_host(options_.host));
@@ -79,25 +99,38 @@ Status TcpServer::listen() {
   if (acceptor_.listen(net::socket_base::max_listen_connections, error)) return failed("listen");
   port_ = acceptor_.local_endpoint(error).port();
   net::co_spawn(io_, accept_all(), net::detached);
-  thread_ = std::thread([this] { io_.run(); });
+  text_guard_.emplace(text_work_.get_executor());
+  for (size_t i = 0; i < options_.num_text_threads; ++i) {
+    text_threads_.emplace_back([this] { run_all(text_work_); });
+  }
+  thread_ = std::thread([this] { run_all(io_); });
   return {};
 }
 
-// An error here is about one connection or about a lack of descriptors: wait a moment, go on.
+// An error here is about one connection, or about a lack of descriptors or memory: wait a moment,
+// go on. Without memory even for a timer, the moment is slept.
 net::awaitable<void> TcpServer::accept_all() {
   net::steady_timer pause(io_);
   while (acceptor_.is_open()) {
-    error_code error;
-    tcp::socket socket =
-        co_await acceptor_.async_accept(net::redirect_error(net::use_awaitable, error));
-    if (!error) {
-      open_connection(std::move(socket));
-      continue;
+    bool is_out_of_memory = false;
+    try {
+      if (co_await accept_one() || !acceptor_.is_open()) continue;
+      error_code ignored;
+      pause.expires_after(kAcceptPause);
+      co_await pause.async_wait(net::redirect_error(net::use_awaitable, ignored));
+    } catch (const std::exception&) {
+      is_out_of_memory = true;
     }
-    if (error == net::error::operation_aborted) break;
-    pause.expires_after(std::chrono::milliseconds(50));
-    co_await pause.async_wait(net::redirect_error(net::use_awaitable, error));
+    if (is_out_of_memory) std::this_thread::sleep_for(kAcceptPause);
   }
+}
+
+net::awaitable<bool> TcpServer::accept_one() {
+  error_code error;
+  tcp::socket socket =
+      co_await acceptor_.async_accept(net::redirect_error(net::use_awaitable, error));
+  if (!error) open_connection(std::move(socket));
+  co_return !error;
 }
 
 void TcpServer::open_connection(tcp::socket socket) {
@@ -109,10 +142,28 @@ void TcpServer::open_connection(tcp::socket socket) {
     socket.write_some(net::buffer(response_text(reply, false)), ignored);
     return;
   }
-  auto connection = std::make_shared<Connection>(std::move(socket), context_);
+  net::co_spawn(io_, run_connection(std::make_shared<Connection>(std::move(socket), context_)),
+                net::detached);
+}
+
+// However the connection ends, by its own will, by an exception or with its coroutine thrown away,
+// its socket is closed and it is forgotten.
+net::awaitable<void> TcpServer::run_connection(std::shared_ptr<Connection> connection) {
+  struct Farewell {
+    ~Farewell() {
+      connection->close();
+      server.connections_.erase(connection);
+    }
+    TcpServer& server;
+    const std::shared_ptr<Connection>& connection;
+  };
+  const Farewell farewell{*this, connection};
   connections_.insert(connection);
-  net::co_spawn(io_, connection->run(),
-                [this, connection](const std::exception_ptr&) { connections_.erase(connection); });
+  try {
+    co_await connection->run();
+  } catch (const std::exception&) {
+    co_return;
+  }
 }
 
 bool TcpServer::wait_until_quiet(std::chrono::milliseconds patience) {
@@ -134,7 +185,9 @@ void TcpServer::stop() {
     for (const auto& connection : connections_) connection->close();
   });
   thread_.join();
-  text_threads_.join();
+  text_guard_.reset();
+  for (std::thread& thread : text_threads_) thread.join();
+  connections_.clear();
 }
 
 }  // namespace

@@ -122,8 +122,7 @@ void refuse_unsupported_fields(FieldReader& fields) {
   const Json* format = fields.object("response_format");
   if (format == nullptr) return;
   const auto type = format->find("type");
-  const bool is_text = type != format->end() && type->is_string() && *type == "text";
-  if (!is_text) {
+  if (type == format->end() || !is_text(*type, "text")) {
     fields.reject("response_format",
                   "response_format: only {\"type\": \"text\"} is supported by this server.");
   }

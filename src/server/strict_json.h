@@ -20,6 +20,12 @@ inline constexpr size_t kMaxJsonValues = 1'000'000;
 
 [[nodiscard]] Result<Json> parse_strict_json(std::string_view text);
 
+// json == text. The library's own comparison makes a JSON value of the text first, inside a
+// noexcept function: without memory for that, the process would end.
+[[nodiscard]] inline bool is_text(const Json& json, std::string_view text) {
+  return json.is_string() && json.get_ref<const std::string&>() == text;
+}
+
 // Compact text. Never throws: what is not UTF-8 becomes U+FFFD.
 [[nodiscard]] std::string to_json_text(const Json& json);
 

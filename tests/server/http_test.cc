@@ -143,6 +143,25 @@ TEST(Http, ContentTypeMethodAndPathAreChecked) {
   }
 }
 
+TEST(Http, HeadIsGetWithoutTheBody) {
+  TestServer server;
+  for (const char* path : {"/health", "/v1/models", "/nothing", "/v1/chat/completions"}) {
+    const int status = test::http_get(server.port(), path).status;
+    HttpClient client(server.port());
+    client.send("HEAD " + std::string(path) +
+                " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    const HttpAnswer answer = client.read_answer();
+    EXPECT_EQ(answer.status, status) << path;
+    EXPECT_GT(std::stoi(answer.headers.at("content-length")), 0);
+    EXPECT_TRUE(answer.body.empty()) << answer.body;
+  }
+  HttpClient client(server.port());
+  client.send("HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  EXPECT_TRUE(client.read_until("keep-alive\r\n\r\n"));
+  client.get("/version");
+  EXPECT_TRUE(client.read_until("\"version\":\"test\""));
+}
+
 TEST(Http, SlowSendersAreClosed) {
   TestServer server(with_short_timeouts());
   HttpClient silent(server.port());

@@ -16,7 +16,7 @@ struct Fixture {
     TokenEvent event;
     event.token = token;
     event.finish = finish;
-    tokens->push(event);
+    event.finish ? tokens->push_last(event) : (void)tokens->push(event);
   }
   void push_text(std::string_view text) {
     for (const int32_t id : test::toy_ids(tokenizer, text)) push(id);
@@ -24,7 +24,7 @@ struct Fixture {
   void push_end(FinishReason finish) {
     TokenEvent event;
     event.finish = finish;
-    tokens->push(event);
+    tokens->push_last(event);
   }
 };
 

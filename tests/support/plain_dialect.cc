@@ -60,7 +60,7 @@ Result<PromptText> PlainDialect::render(const Json& messages, const Json&, const
     prompt.segments.emplace_back(text.size(), is_trusted);
   };
   for (const Json& message : messages) {
-    if (message["content"] == "raise") return fail("the template refused this conversation");
+    if (is_text(message["content"], "raise")) return fail("the template refused this conversation");
     add("<|im_start|>" + message["role"].get<std::string>() + "\n", true);
     add(message["content"].get<std::string>(), false);
     add("<|im_end|>\n", true);
