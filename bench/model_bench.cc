@@ -10,15 +10,12 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstdio>
-#include <thread>
 #include <vector>
 
-#include "checkpoint/checkpoint.h"
+#include "file_read.h"
 #include "kernels/cpu/worker_pool.h"
-#include "memory/huge_buffer.h"
 #include "model/language_model.h"
 #include "read_ceiling.h"
 #include "telemetry/stage_clock.h"
@@ -55,33 +52,6 @@ std::vector<int32_t> make_ids(int64_t count, int64_t vocab, uint64_t seed) {
     id = static_cast<int32_t>((seed >> 33) % static_cast<uint64_t>(vocab));
   }
   return ids;
-}
-
-// Reading the checkpoint's files as a loader must, into fresh memory, and nothing else: bytes/s.
-// The files have just been read, so they come from the page cache, as they do for load().
-Result<double> file_read_rate(const std::string& directory, int num_threads) {
-  constexpr int64_t kChunk = int64_t{8} << 20;
-  HS_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::open(directory));
-  double seconds = 0;
-  int64_t total = 0;
-  for (const File& shard : checkpoint.shards()) {
-    HS_ASSIGN_OR_RETURN(const HugeBuffer to, HugeBuffer::allocate(shard.size()));
-    std::atomic<int64_t> next{0};
-    const double start = now();
-    std::vector<std::thread> threads;
-    for (int t = 0; t < num_threads; ++t) {
-      threads.emplace_back([&] {
-        for (int64_t at = next.fetch_add(kChunk); at < shard.size(); at = next.fetch_add(kChunk)) {
-          const int64_t bytes = std::min(kChunk, shard.size() - at);
-          if (!shard.read_at(at, {to.data() + at, static_cast<size_t>(bytes)})) return;
-        }
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
-    seconds += now() - start;
-    total += shard.size();
-  }
-  return static_cast<double>(total) / seconds;
 }
 
 void print_stages(const StageClock& clock, double seconds, double tokens, double ceiling) {
@@ -179,7 +149,7 @@ Status run(const BenchOptions& options) {
         100 * report.loss.relative_rms(), 100 * report.loss.relative_max());
   }
   const int threads = model->options().cpu_threads;
-  HS_ASSIGN_OR_RETURN(const double file_rate, file_read_rate(options.model, threads));
+  HS_ASSIGN_OR_RETURN(const double file_rate, bench::file_read_rate(options.model, threads));
   fmt::print("reading the files alone: {:.2f} GiB/s, so loading runs at {:.0f} % of it\n",
              file_rate / (1 << 30), 100 * gib * (1 << 30) / report.seconds / file_rate);
   cpu::WorkerPool pool(threads);

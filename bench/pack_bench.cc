@@ -9,9 +9,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,7 +31,9 @@ namespace {
 using Entries = std::vector<SafetensorsWriter::Entry>;
 
 constexpr int64_t kGroup = 128;
-constexpr int kRounds = 5;
+constexpr int kRounds = 20;
+
+constexpr int64_t kStateBytes = 128;
 
 struct Case {
   const char* name;
@@ -76,6 +80,16 @@ const Case kCases[] = {
                {"m.weight_packed", DType::kI32, {r, c / 8}},
                {"m.weight_scale", DType::kBF16, {r, c / kGroup}}};
      }},
+    {"bitsandbytes nf4",
+     R"({"quantization_config":{"quant_method":"bitsandbytes","load_in_4bit":true,
+         "bnb_4bit_quant_type":"nf4"}})",
+     {},
+     [](int64_t r, int64_t c) -> Entries {
+       return {{"m.weight", DType::kU8, {r * c / 2, 1}},
+               {"m.weight.absmax", DType::kF32, {r * c / 64}},
+               {"m.weight.quant_map", DType::kF32, {16}},
+               {"m.weight.quant_state.bitsandbytes__nf4", DType::kU8, {kStateBytes}}};
+     }},
     {"fp8",
      R"({"quantization_config":{"quant_method":"fp8"}})",
      {},
@@ -101,7 +115,14 @@ void write_model(const std::string& dir, const Case& one, int64_t rows, int64_t 
       halves[0] = static_cast<uint16_t>(rows);
       halves[4] = static_cast<uint16_t>(cols);
     }
-    const Status status = writer->write(std::as_bytes(std::span(halves)));
+    auto bytes = std::as_writable_bytes(std::span(halves));
+    if (entry.name.ends_with("__nf4")) {
+      const std::string state =
+          fmt::format("{{\"blocksize\":64,\"quant_type\":\"nf4\",\"shape\":[{},{}]}}", rows, cols);
+      std::fill(bytes.begin(), bytes.end(), std::byte{' '});
+      std::memcpy(bytes.data(), state.data(), state.size());
+    }
+    const Status status = writer->write(bytes);
     HS_CHECK(status.has_value(), "{}", status.error().message);
   }
   HS_CHECK(writer->finish().has_value(), "{} could not be written", dir);
