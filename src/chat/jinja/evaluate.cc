@@ -132,13 +132,13 @@ Result<Value> Interpreter::follow_filters(const std::vector<Link>& links, Value 
   for (const Link& link : links) {
     budget_.spend(1);
     line_ = link.line;
-    HS_ASSIGN_OR_RETURN(object, follow(link, std::move(object)));
+    HS_ASSIGN_OR_RETURN(object, follow(link, object));
     HS_RETURN_IF_ERROR(over_budget());
   }
   return object;
 }
 
-Result<Value> Interpreter::follow(const Link& link, Value object) {
+Result<Value> Interpreter::follow(const Link& link, const Value& object) {
   switch (link.kind) {
     case LinkKind::kAttribute:
       return get_attribute(object, link.name, budget_);

@@ -61,7 +61,7 @@ class Interpreter {
   Result<Value> evaluate_logic(const Expr& expr);
   Result<Value> evaluate_choice(const Expr& expr);
   Result<Value> evaluate_chain(const Expr& expr);
-  Result<Value> follow(const Link& link, Value object);
+  Result<Value> follow(const Link& link, const Value& object);
   Result<Value> follow_filters(const std::vector<Link>& links, Value object);
   Result<Value> evaluate_slice(const Link& link, const Value& object);
   Result<Arguments> evaluate_arguments(const CallArguments& syntax);
