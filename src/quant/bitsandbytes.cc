@@ -28,8 +28,8 @@ void pack_bitsandbytes(const PackedShape& shape, const std::byte* bytes,
                        std::span<const float> absmax, int64_t block, int64_t first_tile,
                        int64_t num_tiles, std::byte* dst, const PackLoops& loops) {
   HS_CHECK(shape.code == CodeKind::kCodebook4 && shape.scale == ScaleKind::kF32 &&
-               shape.cols % shape.group == 0,
-           "{} columns in groups of {}", shape.cols, shape.group);
+               shape.cols % shape.group == 0 && block % shape.group == 0,
+           "{} columns in groups of {}, blocks of {}", shape.cols, shape.group, block);
   for (int64_t tile = first_tile; tile < first_tile + num_tiles; ++tile) {
     std::byte* base = dst + tile * shape.tile_bytes();
     const int64_t lanes = tile_lanes(shape, tile);
@@ -37,12 +37,16 @@ void pack_bitsandbytes(const PackedShape& shape, const std::byte* bytes,
     put_tile_words(shape, WordOrder::kHighFirst, bytes, shape.cols / 2, lanes, loops, base);
     bytes += lanes * shape.cols / 2;
     for (int64_t lane = 0; lane < lanes; ++lane) {
-      int64_t flat = (tile * kTileRows + lane) * shape.cols;
+      const int64_t flat = (tile * kTileRows + lane) * shape.cols;
+      auto at = static_cast<size_t>(flat / block);
+      int64_t left = block - flat % block;  // of the block, a multiple of the group
       std::byte* to = base + 4 * lane;
-      for (int64_t g = 0; g < shape.num_groups(); ++g, flat += shape.group) {
-        const float scale = absmax[static_cast<size_t>(flat / block)];
-        std::memcpy(to, &scale, sizeof(scale));
-        to += shape.group_bytes();
+      for (int64_t g = 0; g < shape.num_groups(); ++g, to += shape.group_bytes()) {
+        std::memcpy(to, &absmax[at], sizeof(float));
+        left -= shape.group;
+        if (left > 0) continue;
+        at += 1;
+        left = block;
       }
     }
   }

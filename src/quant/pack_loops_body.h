@@ -40,18 +40,43 @@ void store_vector(void* to, const V& value) {
   __builtin_memcpy(to, &value, sizeof(V));
 }
 
-// The middle bytes of each word change places, then nibbles within each half. On one word, four or
-// eight.
+// Bytes 0213 of each word; on one word, four or eight.
+template <typename V>
+V middle_bytes_swapped(V x) {
+#if defined(__AVX2__)
+  if constexpr (sizeof(V) == 32) {
+    const auto bytes = reinterpret_cast<Bytes32>(x);
+    return reinterpret_cast<V>(__builtin_shufflevector(bytes, bytes, 0, 2, 1, 3, 4, 6, 5, 7, 8, 10,
+                                                       9, 11, 12, 14, 13, 15, 16, 18, 17, 19, 20,
+                                                       22, 21, 23, 24, 26, 25, 27, 28, 30, 29, 31));
+  }
+#endif
+  return (x & 0xff0000ffu) | ((x >> 8) & 0x0000ff00u) | ((x << 8) & 0x00ff0000u);
+}
+
+// Bytes 1032 of each word.
+template <typename V>
+V pairs_swapped(V x) {
+#if defined(__AVX2__)
+  if constexpr (sizeof(V) == 32) {
+    const auto bytes = reinterpret_cast<Bytes32>(x);
+    return reinterpret_cast<V>(__builtin_shufflevector(bytes, bytes, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8,
+                                                       11, 10, 13, 12, 15, 14, 17, 16, 19, 18, 21,
+                                                       20, 23, 22, 25, 24, 27, 26, 29, 28, 31, 30));
+  }
+#endif
+  return ((x >> 8) & 0x00ff00ffu) | ((x << 8) & 0xff00ff00u);
+}
+
+// The middle bytes change places, then the middle nibbles of each half: that is step_word(). With
+// the high nibbles first, a step's even and odd columns have changed places too.
 template <WordOrder order, typename V>
 V ordered(V x) {
   if constexpr (order == WordOrder::kAsStored) return x;
-  x = (x & 0xff0000ffu) | ((x >> 8) & 0x0000ff00u) | ((x << 8) & 0x00ff0000u);
-  if constexpr (order == WordOrder::kLowFirst) {
-    return (x & 0xf00ff00fu) | ((x >> 4) & 0x00f000f0u) | ((x << 4) & 0x0f000f00u);
-  } else {
-    return ((x >> 4) & 0x000f000fu) | ((x >> 8) & 0x00f000f0u) | ((x << 8) & 0x0f000f00u) |
-           ((x << 4) & 0xf000f000u);
-  }
+  x = middle_bytes_swapped(x);
+  const V moved = (x ^ (x >> 4)) & 0x00f000f0u;
+  x = x ^ moved ^ (moved << 4);
+  return order == WordOrder::kHighFirst ? pairs_swapped(x) : x;
 }
 
 template <WordOrder order>
