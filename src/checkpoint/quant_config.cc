@@ -14,6 +14,7 @@ namespace {
 
 constexpr size_t kMaxPatternBytes = 4096;
 constexpr size_t kMaxRules = 65536;
+constexpr size_t kMaxPatternRules = 512;  // each is tried on each of up to 10^5 modules
 constexpr uint32_t kMatchLimit = 100'000;
 
 // Typed access to one object; the first problem is kept.
@@ -74,6 +75,47 @@ void read_scheme(Fields& in, QuantScheme& scheme) {
   scheme.desc_act = in.boolean("desc_act", scheme.desc_act);
 }
 
+// The one name that a pattern stands for, if it is written as one: ^a\.b\.c$.
+std::optional<std::string> whole_name(std::string_view regex) {
+  if (regex.starts_with('^')) regex.remove_prefix(1);
+  if (!regex.ends_with('$')) return std::nullopt;
+  regex.remove_suffix(1);
+  std::string name;
+  for (size_t i = 0; i < regex.size(); ++i) {
+    const bool dot = regex.substr(i).starts_with("\\.");
+    if (dot) ++i;
+    const char c = regex[i];
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       c == '_' || c == '-';
+    if (!plain && !dot) return std::nullopt;
+    name += c;
+  }
+  return name;
+}
+
+void add_name_rule(std::string name, QuantConfig::Rule rule, QuantConfig& out) {
+  out.name_rules.try_emplace(std::move(name), out.rules.size());
+  out.rules.push_back(std::move(rule));
+}
+
+Status add_pattern_rule(std::string_view regex, QuantConfig::Rule rule, const std::string& where,
+                        QuantConfig& out) {
+  if (auto name = whole_name(regex)) {
+    add_name_rule(std::move(*name), std::move(rule), out);
+    return {};
+  }
+  if (out.pattern_rules.size() >= kMaxPatternRules) {
+    return fail(fmt::format("{}: more than {} patterns of module names ('{}' is one too many); "
+                            "rules for whole names, ^a\\.b\\.c$, are not limited so",
+                            where, kMaxPatternRules, rule.text.substr(0, 200)),
+                ErrorKind::kUnsupported);
+  }
+  HS_ASSIGN_OR_RETURN(rule.pattern, NamePattern::compile(regex));
+  out.pattern_rules.push_back(out.rules.size());
+  out.rules.push_back(std::move(rule));
+  return {};
+}
+
 Status read_dynamic(Fields& in, QuantConfig& out) {
   const Json* dynamic = in.find("dynamic");
   if (dynamic == nullptr) return {};
@@ -85,7 +127,6 @@ Status read_dynamic(Fields& in, QuantConfig& out) {
     QuantConfig::Rule rule{
         .pattern = {}, .skip = pattern.starts_with("-:"), .scheme = out.scheme, .text = key};
     if (pattern.starts_with("-:") || pattern.starts_with("+:")) pattern.remove_prefix(2);
-    HS_ASSIGN_OR_RETURN(rule.pattern, NamePattern::compile(pattern));
     if (!rule.skip) {
       if (!overrides.is_object())
         return fail(fmt::format("{}: dynamic: '{}' has no object", in.where(), key));
@@ -93,7 +134,7 @@ Status read_dynamic(Fields& in, QuantConfig& out) {
       read_scheme(fields, rule.scheme);
       HS_RETURN_IF_ERROR(fields.status());
     }
-    out.rules.push_back(std::move(rule));
+    HS_RETURN_IF_ERROR(add_pattern_rule(pattern, std::move(rule), in.where() + ": dynamic", out));
   }
   return {};
 }
@@ -170,12 +211,6 @@ Status read_fp8(Fields& in, QuantConfig& out) {
   return in.status();
 }
 
-std::string literal_pattern(std::string_view literal) {
-  std::string out = "\\Q";
-  for (const char c : literal) out += c == '\\' ? std::string("\\E\\\\\\Q") : std::string(1, c);
-  return out + "\\E$";
-}
-
 Status read_group_weights(Fields& in, QuantScheme& scheme) {
   scheme.bits = static_cast<int>(in.integer("num_bits", 4, 1, 32));
   scheme.symmetric = in.boolean("symmetric", true);
@@ -213,15 +248,13 @@ Status read_config_group(const std::string& name, const Json& group, const std::
   for (const Json& target : *targets) {
     if (!target.is_string()) return fail(place + ": a target is not a string");
     const auto text = target.get<std::string>();
-    std::string pattern = ".*";  // a class name
-    if (text.starts_with("re:")) {
-      pattern = text.substr(3);
-    } else if (text.find('.') != std::string::npos) {
-      pattern = literal_pattern(text);
-    }
     QuantConfig::Rule rule{.pattern = {}, .skip = false, .scheme = scheme, .text = text};
-    HS_ASSIGN_OR_RETURN(rule.pattern, NamePattern::compile(pattern));
-    out.rules.push_back(std::move(rule));
+    if (!text.starts_with("re:") && text.find('.') != std::string::npos) {
+      add_name_rule(text, std::move(rule), out);
+      continue;
+    }
+    const std::string pattern = text.starts_with("re:") ? text.substr(3) : ".*";  // a class name
+    HS_RETURN_IF_ERROR(add_pattern_rule(pattern, std::move(rule), place, out));
   }
   out.scheme = scheme;
   return {};
@@ -311,14 +344,18 @@ Result<bool> NamePattern::matches(std::string_view name) const {
 Result<QuantScheme> QuantConfig::scheme_of(std::string_view module) const {
   QuantScheme chosen = scheme;
   std::string_view rule_text;
-  for (const Rule& rule : rules) {
-    HS_ASSIGN_OR_RETURN(const bool matches, rule.pattern.matches(module));
-    if (!matches) continue;
-    chosen = rule.scheme;
+  const auto named = name_rules.find(std::string(module));
+  size_t first = named == name_rules.end() ? rules.size() : named->second;
+  for (const size_t index : pattern_rules) {
+    if (index > first) break;
+    HS_ASSIGN_OR_RETURN(const bool matches, rules[index].pattern.matches(module));
+    if (matches) first = index;
+  }
+  if (first < rules.size()) {
+    chosen = rules[first].scheme;
     chosen.zeros_minus_one = scheme.zeros_minus_one;
     chosen.format_stated = scheme.format_stated;
-    rule_text = rule.text;
-    break;
+    rule_text = rules[first].text;
   }
   const bool known = chosen.bits == 4 || (chosen.bits == 8 && method != QuantMethod::kAwq);
   if (known) return chosen;

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "base/result.h"
@@ -53,12 +54,16 @@ struct QuantConfig {
 
   // GPTQ `dynamic` and compressed-tensors config_groups, in order: the first match decides.
   struct Rule {
-    NamePattern pattern;
-    bool skip = false;  // not quantised
+    NamePattern pattern;  // unused for a rule in name_rules
+    bool skip = false;    // not quantised
     QuantScheme scheme;
     std::string text;  // as written, for messages
   };
   std::vector<Rule> rules;
+  // Where they are looked up: whole names at once, patterns one by one, which is why there may only
+  // be few of these.
+  std::unordered_map<std::string, size_t> name_rules;  // the first rule of that name
+  std::vector<size_t> pattern_rules;
 
   // The scheme of a module; bits other than 4 fail here, naming module and rule.
   [[nodiscard]] Result<QuantScheme> scheme_of(std::string_view module) const;

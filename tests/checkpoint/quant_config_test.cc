@@ -238,5 +238,53 @@ TEST(QuantConfig, TheFileBesideConfigJson) {
   EXPECT_NE(refused.error().message.find("quantize_config.json"), std::string::npos);
 }
 
+TEST(QuantConfig, WholeNamesAreManyAndPatternsFew) {
+  std::string names = R"("re:.*\\.m7$")";
+  for (int i = 0; i < 60'000; ++i) names += ",\"model.experts.m" + std::to_string(i) + '"';
+  const auto many = parse(
+      R"({"quant_method":"compressed-tensors","config_groups":{
+      "a":{"targets":[)" +
+      names + R"(],"weights":{"group_size":32}},
+      "b":{"targets":["Linear"],"weights":{"group_size":64}}}})");
+  ASSERT_TRUE(many) << many.error().message;
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < 70'000; ++i) {
+    const auto scheme = many->scheme_of("model.experts.m" + std::to_string(i));
+    ASSERT_TRUE(scheme) << scheme.error().message;
+    ASSERT_EQ(scheme->group_size, i < 60'000 ? 32 : 64) << i;
+  }
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+  EXPECT_LT(took.count(), 10) << "rules are looked up one by one";
+
+  const auto dynamic = [](const std::string& end, int count) {
+    std::string rules;
+    for (int i = 0; i < count; ++i) {
+      rules += (i > 0 ? ",\"+:" : "\"+:") + std::string("^m\\\\.e") + std::to_string(i) + end +
+               R"(":{"group_size":32})";
+    }
+    return parse(R"({"quant_method":"gptq","bits":4,"dynamic":{)" + rules + "}}");
+  };
+  EXPECT_TRUE(dynamic(".*", 512));
+  const auto refused = dynamic(".*", 513);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("more than 512 patterns"), std::string::npos)
+      << refused.error().message;
+  const auto whole = dynamic("$", 2000);
+  ASSERT_TRUE(whole) << whole.error().message;
+  EXPECT_EQ(whole->scheme_of("m.e77")->group_size, 32);
+  EXPECT_EQ(whole->scheme_of("mxe77")->group_size, 128);
+  EXPECT_EQ(whole->scheme_of("m.e777x")->group_size, 128);
+}
+
+TEST(QuantConfig, TheFirstRuleDecidesWhetherNameOrPattern) {
+  const auto config = parse(R"({"quant_method":"compressed-tensors","config_groups":{
+      "a":{"targets":["m.one"],"weights":{"group_size":32}},
+      "b":{"targets":["re:m.*"],"weights":{"group_size":64}},
+      "c":{"targets":["m.two"],"weights":{"group_size":96}}}})");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->scheme_of("m.one")->group_size, 32);
+  EXPECT_EQ(config->scheme_of("m.two")->group_size, 64);
+}
+
 }  // namespace
 }  // namespace hotset
