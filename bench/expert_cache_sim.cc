@@ -1,16 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // What hit rate, at what traffic: a routing trace, recorded or made up, replayed through the live
-// expert cache and through the textbook ones (expert_cache/baselines.h), all starting empty.
+// expert cache and through the textbook ones (expert_cache/baselines.h).
 //
 //   expert_cache_sim --trace FILE [--profile FILE]
 //   expert_cache_sim --synthetic uniform | zipf:EXPONENT [--drift SHARE] [--steps N] [--seed N]
 //                    [--layers 48] [--experts 512] [--top-k 10] [--write FILE]
 //
+// The live cache starts as an engine would start it, all slots filled by --profile or with
+// arbitrary experts (--empty: not), and pays for its copies as a GPU would: a slot drains for a
+// step and a copy takes one, so that an expert serves from the third step after its second touch
+// on. The others start empty and insert at once.
+//
 // Cold is the first --cold steps, steady all after. Tokens/s follow from experts/speed_model.h with
-// the rates of --machine, misses computed by CPU and PCIe together and insertions copied beside.
+// the rates of --machine, misses computed by CPU and PCIe together and insertions copied beside;
+// us/tok is what the book-keeping took here.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -42,6 +50,7 @@ struct SimOptions {
   double dense_gb = 1.15;
   int64_t budget_slots = 24;
   bool belady = false;
+  bool empty = false;
   SlotCacheOptions cache;
 };
 
@@ -105,10 +114,12 @@ Status write_trace(const RoutingTrace& trace, const std::string& path) {
 struct Outcome {
   double cold_hit = 0, steady_hit = 0;
   double insertions = 0;  // a steady step
+  double step_us = 0;
 };
 
 Outcome replay(const RoutingTrace& trace, CachePolicy& policy, int64_t cold_steps) {
   int64_t hits[2] = {}, choices[2] = {}, insertions_cold = 0;
+  const auto start = std::chrono::steady_clock::now();
   for (int64_t step = 0; step < trace.num_steps(); ++step) {
     const int part = step < cold_steps ? 0 : 1;
     for (int32_t layer = 0; layer < trace.shape().num_layers; ++layer) {
@@ -118,6 +129,7 @@ Outcome replay(const RoutingTrace& trace, CachePolicy& policy, int64_t cold_step
     policy.end_step(step);
     if (part == 0) insertions_cold = policy.num_insertions();
   }
+  const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - start;
   const auto rate = [&](int part) {
     return choices[part] > 0 ? static_cast<double>(hits[part]) / static_cast<double>(choices[part])
                              : 0.0;
@@ -127,7 +139,8 @@ Outcome replay(const RoutingTrace& trace, CachePolicy& policy, int64_t cold_step
   return {
       .cold_hit = rate(0),
       .steady_hit = rate(1),
-      .insertions = static_cast<double>(policy.num_insertions() - insertions_cold) / steady_steps};
+      .insertions = static_cast<double>(policy.num_insertions() - insertions_cold) / steady_steps,
+      .step_us = took.count() / static_cast<double>(std::max<int64_t>(1, trace.num_steps()))};
 }
 
 Result<std::unique_ptr<SlotCachePolicy>> make_hotset(const SimOptions& options,
@@ -141,6 +154,8 @@ Result<std::unique_ptr<SlotCachePolicy>> make_hotset(const SimOptions& options,
   if (!options.profile.empty()) {
     HS_ASSIGN_OR_RETURN(const RoutingProfile profile, RoutingProfile::load(options.profile));
     HS_RETURN_IF_ERROR(made.seed(profile));
+  }
+  if (!options.empty || !options.profile.empty()) {
     for (const Insertion& insertion : made.plan_fill(0)) made.commit_insertion(insertion.slot);
   }
   return std::make_unique<SlotCachePolicy>(std::move(made));
@@ -163,8 +178,8 @@ Status run(const SimOptions& options) {
                            .num_kernels = 560};
   fmt::print("{} steps, {} layers, {} experts, top {}; rates of {}\n", trace.num_steps(),
              shape.num_layers, shape.num_experts, shape.top_k, options.machine);
-  fmt::print("{:>6}  {:<16}{:>8}{:>8}{:>14}{:>12}{:>10}\n", "cached", "policy", "cold", "steady",
-             "inserted/tok", "MB/tok", "tok/s");
+  fmt::print("{:>6}  {:<16}{:>8}{:>8}{:>14}{:>9}{:>9}{:>9}\n", "cached", "policy", "cold", "steady",
+             "inserted/tok", "MB/tok", "tok/s", "us/tok");
   for (const double percent : options.cached) {
     const auto slots =
         static_cast<int64_t>(percent / 100 * static_cast<double>(load.total_experts()));
@@ -181,9 +196,9 @@ Status run(const SimOptions& options) {
       const double bytes = outcome.insertions * static_cast<double>(load.expert_bytes);
       const double tok_s =
           estimate_decode(*rates, load, outcome.steady_hit, bytes, MissPath::kSplit).tok_s();
-      fmt::print("{:>5.0f}%  {:<16}{:>8.3f}{:>8.3f}{:>14.2f}{:>12.2f}{:>10.1f}\n", percent,
+      fmt::print("{:>5.0f}%  {:<16}{:>8.3f}{:>8.3f}{:>14.2f}{:>9.2f}{:>9.1f}{:>9.1f}\n", percent,
                  policy->name(), outcome.cold_hit, outcome.steady_hit, outcome.insertions,
-                 bytes / 1e6, tok_s);
+                 bytes / 1e6, tok_s, outcome.step_us);
     }
   }
   return {};
@@ -206,6 +221,7 @@ void add_options(CLI::App& app, SimOptions& o) {
   app.add_option("--machine", o.machine, "h200, 4090 or 4060ti");
   app.add_option("--dense-gb", o.dense_gb, "Dense weights read a token");
   app.add_flag("--belady", o.belady, "Also the bound that knows the future");
+  app.add_flag("--empty", o.empty, "The live cache starts without experts");
   app.add_option("--expert-bytes", o.cache.slot_bytes);
   app.add_option("--budget-slots", o.budget_slots, "Insertions begun a step, all layers");
   app.add_option("--per-layer", o.cache.max_per_layer_step);

@@ -27,6 +27,7 @@ class InsertionValue {
  public:
   enum class Role : uint8_t { kCandidate, kVictim };
 
+  // payback_steps: 1 to 65535.
   InsertionValue(int64_t num_ids, int32_t payback_steps);
 
   // Ends the trials that are over. Steps do not go back.
@@ -54,7 +55,7 @@ class InsertionValue {
   static constexpr int32_t kEnoughTrials = 32;  // for an estimate
 
   struct Trial {
-    int32_t uses = 0;
+    uint16_t uses = 0;
     uint8_t bin = 0;
     Role role = Role::kCandidate;
     bool active = false;

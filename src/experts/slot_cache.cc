@@ -13,6 +13,7 @@ namespace hotset {
 namespace {
 
 constexpr int32_t kMaxLayers = 4096;
+constexpr int32_t kMaxPayback = 65535;  // trials count in 16 bits
 constexpr int32_t kMaxExperts = 65535;  // ids are uint16, and one value is left
 
 Status check_options(const SlotCacheOptions& o) {
@@ -29,8 +30,8 @@ Status check_options(const SlotCacheOptions& o) {
                             o.num_layers, o.min_slots_per_layer));
   }
   if (o.slot_bytes < 1 || o.window_steps < 1 || o.half_life_steps < 1 || o.payback_steps < 1 ||
-      o.max_per_layer_step < 1 || o.step_budget_bytes < 0 || o.max_in_flight < 1 ||
-      o.drain_steps < 0 || !(o.insertion_price >= 0)) {
+      o.payback_steps > kMaxPayback || o.max_per_layer_step < 1 || o.step_budget_bytes < 0 ||
+      o.max_in_flight < 1 || o.drain_steps < 0 || !(o.insertion_price >= 0)) {
     return fail("expert cache: an option is out of range");
   }
   return {};
@@ -62,6 +63,7 @@ SlotCache::SlotCache(const SlotCacheOptions& options)
   num_copies_.assign(layers, 0);
   changed_ids_.reserve(keys_.size());
   changes_.reserve(keys_.size());
+  batch_place_.assign(static_cast<size_t>(options.num_experts), -1);
   uses_.reserve(static_cast<size_t>(options.num_experts));
   insertions_.reserve(slots_.size());
   order_.reserve(keys_.size());
@@ -98,14 +100,14 @@ void SlotCache::gather_uses(int32_t layer, std::span<const uint16_t> ids) {
   for (const uint16_t id : ids) {
     HS_CHECK(id < options_.num_experts, "layer {} chose expert {} of {}", layer, id,
              options_.num_experts);
-    Expert& expert = experts_[id_of(layer, id)];
-    if (expert.batch_place < 0) {
-      expert.batch_place = static_cast<int32_t>(uses_.size());
+    int32_t& place = batch_place_[id];
+    if (place < 0) {
+      place = static_cast<int32_t>(uses_.size());
       uses_.push_back({.expert = id, .tokens = 0, .slot = slot_of(layer, id)});
     }
-    ++uses_[static_cast<size_t>(expert.batch_place)].tokens;
+    ++uses_[static_cast<size_t>(place)].tokens;
   }
-  for (const ExpertUse& use : uses_) experts_[id_of(layer, use.expert)].batch_place = -1;
+  for (const ExpertUse& use : uses_) batch_place_[static_cast<size_t>(use.expert)] = -1;
 }
 
 void SlotCache::record_use(int32_t layer, int64_t step, const ExpertUse& use) {
@@ -117,7 +119,8 @@ void SlotCache::record_use(int32_t layer, int64_t step, const ExpertUse& use) {
   expert.last_step = step;
   keys_[id] = score_.after_use(keys_[id], step, use.tokens);
   if (use.slot != kNoSlot) {
-    residents_.key_changed(layer, use.expert);
+    residents_.key_rose(layer, use.expert);
+    slots_[static_cast<size_t>(use.slot)].hit = true;
     counts_.hit_tokens += use.tokens;
     return;
   }
@@ -316,6 +319,7 @@ int32_t SlotCache::evict(int32_t layer, int32_t expert) {
   residents_.remove(layer, expert);
   set_visible(layer, expert, kNoSlot);
   ++counts_.evicted;
+  counts_.evicted_unused += slots_[static_cast<size_t>(slot)].hit ? 0 : 1;
   return slot;
 }
 
@@ -326,6 +330,7 @@ void SlotCache::commit_insertion(int32_t slot) {
   Slot& s = slots_[static_cast<size_t>(slot)];
   HS_CHECK(s.state == SlotState::kInserting, "slot {} is not being filled", slot);
   s.state = SlotState::kResident;
+  s.hit = false;
   experts_[id_of(s.layer, s.expert)].pending = false;
   --num_coming_[static_cast<size_t>(s.layer)];
   --num_in_flight_;

@@ -50,7 +50,7 @@ struct SlotCacheOptions {
   int32_t window_steps = 16;         // a second touch counts within this many steps of the first
   int32_t half_life_steps = 16;      // of an expert's score
   int32_t payback_steps = 64;        // an insertion must have paid for itself by then …
-  double insertion_price = 1.0;      // … this many misses
+  double insertion_price = 1.5;      // … this many misses
   int32_t max_per_layer_step = 2;    // insertions begun
   int64_t step_budget_bytes = 0;     // insertions begun in a step, all layers; 0: no bound
   int32_t max_in_flight = 256;       // slots draining or inserting at a time
@@ -92,8 +92,9 @@ struct SlotCacheCounts {
   int64_t committed = 0;
   int64_t aborted = 0;
   int64_t evicted = 0;
-  int64_t too_weak = 0;    // candidates refused: not better than any resident that may go
-  int64_t not_paying = 0;  // candidates refused: the gain does not pay for the bytes
+  int64_t evicted_unused = 0;  // of them without a single hit
+  int64_t too_weak = 0;        // candidates refused: not better than any resident that may go
+  int64_t not_paying = 0;      // candidates refused: the gain does not pay for the bytes
 };
 
 class SlotCache {
@@ -155,14 +156,14 @@ class SlotCache {
     SlotState state = SlotState::kFree;
     int32_t layer = 0;  // inserting, resident: who lies there; draining: who comes
     int32_t expert = 0;
+    bool hit = false;          // kResident: since it became so
     int64_t drained_step = 0;  // kDraining: the last step that may have been launched with it
   };
   struct Expert {
-    int64_t last_step = -1;    // of its last use
-    int32_t batch_place = -1;  // index in uses_ during use()
-    bool pending = false;      // a slot drains or fills for it
-    bool listed = false;       // among its layer's candidates
-    bool changed = false;      // in changed_ids_
+    int64_t last_step = -1;  // of its last use
+    bool pending = false;    // a slot drains or fills for it
+    bool listed = false;     // among its layer's candidates
+    bool changed = false;    // in changed_ids_
     bool second_touch = false;
   };
   static constexpr int32_t kMaxCandidates = 32;  // a layer
@@ -209,6 +210,7 @@ class SlotCache {
   std::vector<int32_t> num_copies_;      // [num_layers]: in this plan
   std::vector<size_t> changed_ids_;
   std::vector<TableChange> changes_;
+  std::vector<int32_t> batch_place_;   // [num_experts]: index in uses_ while it is gathered, or -1
   std::vector<ExpertUse> uses_;        // of the last use()
   std::vector<Insertion> insertions_;  // of the last plan
   std::vector<int32_t> order_;         // scratch of plan_fill()

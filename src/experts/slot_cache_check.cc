@@ -61,9 +61,6 @@ std::string SlotCache::expert_problem() const {
         return fmt::format("layer {} expert {}: slot {} and the heap disagree", layer, expert,
                            slot);
       }
-      if (experts_[id].batch_place >= 0) {
-        return fmt::format("layer {} expert {}: left over from a use", layer, expert);
-      }
       if (slot == kNoSlot) continue;
       if (slot < 0 || slot >= options_.num_slots) return fmt::format("there is no slot {}", slot);
       const Slot& s = slots_[static_cast<size_t>(slot)];
@@ -92,6 +89,9 @@ std::string SlotCache::count_problem() const {
       return fmt::format("layer {}: {} experts are awaited by {} slots, {} candidates too many",
                          layer, pending, num_coming_[static_cast<size_t>(layer)], listed);
     }
+  }
+  for (const int32_t place : batch_place_) {
+    if (place >= 0) return "an expert is left over from a use";
   }
   size_t changed = 0;
   for (const Expert& expert : experts_) changed += expert.changed ? 1 : 0;

@@ -32,6 +32,9 @@ class ValueHeap {
   void insert(int32_t layer, int32_t expert);
   void remove(int32_t layer, int32_t expert);
   void key_changed(int32_t layer, int32_t expert);
+  void key_rose(int32_t layer, int32_t expert) {
+    sift_down(layer, place_[base(layer) + static_cast<size_t>(expert)]);
+  }
 
   // Empty when places and order are right, else what is wrong.
   [[nodiscard]] std::string problem() const;

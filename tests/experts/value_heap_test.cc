@@ -28,6 +28,9 @@ TEST(ValueHeap, TopIsTheLeastOfARandomHistory) {
     } else if (engine() % 2 == 0) {
       key = static_cast<double>(engine() % 50);
       heap.key_changed(layer, expert);
+    } else if (engine() % 2 == 0) {
+      key += static_cast<double>(engine() % 10);
+      heap.key_rose(layer, expert);
     } else {
       heap.remove(layer, expert);
       set.erase(expert);
