@@ -36,19 +36,28 @@ struct ExpertTable {
   int32_t num_groups = 0;
 };
 
-// moe_experts() on the GPU. Pointers of `batch` are device memory. A choice whose id is below 0 was
-// computed elsewhere: its unweighted output row is elsewhere[t, k, :], and its weight counts.
+// The unweighted outputs of the choices whose expert is in device memory: rows[t, k, :] where
+// ids[t, k] ≥ 0 and the table has an address. Other rows are left alone.
+// rows: [num_tokens, top_k, hidden], device. Pointers of `batch` are device memory.
+void moe_outputs(Queue& queue, const ExpertTable& experts, const MoeBatch& batch, float* rows);
+
+//   y[t] = Σ_k w[t,k] · (ids[t,k] ≥ 0 ? rows[t, k, :] : elsewhere[t, k, :])
 //
-//   y[t] = Σ_k w[t,k] · (id[t,k] ≥ 0 ? expert_out : elsewhere[t, k, :]),  in the order of k, by fma
-//
-// so the sum has the same bits whoever computed its parts. elsewhere: [num_tokens, top_k, hidden]
-// in device or mapped host memory; null when all ids are ≥ 0.
+// in the order of k, by fma, from zero: the sum has the same bits whoever computed its parts.
+// elsewhere: [num_tokens, top_k, hidden] in device or mapped host memory; where it is null, choices
+// with ids below 0 count nothing.
+void moe_join(Queue& queue, const MoeBatch& batch, const float* rows, const float* elsewhere,
+              float* y);
+
+// Both: every choice with an id ≥ 0 is in device memory.
 void moe_experts(Queue& queue, const ExpertTable& experts, const MoeBatch& batch,
                  const float* elsewhere, float* y);
 
-// Scratch that a batch up to this size takes.
+// Scratch that moe_experts takes for a batch up to this size, and moe_outputs alone.
 [[nodiscard]] int64_t moe_scratch_bytes(const ExpertTable& experts, int64_t num_tokens,
                                         int64_t hidden, int32_t top_k);
+[[nodiscard]] int64_t moe_outputs_scratch_bytes(const ExpertTable& experts, int64_t num_tokens,
+                                                int64_t hidden, int32_t top_k);
 // Scratch that matmul takes for up to this size.
 [[nodiscard]] int64_t matmul_scratch_bytes(int64_t num_tokens, int64_t max_cols);
 

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+// The pieces that integer kernels are made of. One mma.m16n8k32 multiplies a sub-block of a tile
+// (16 rows × 32 columns) with 8 tokens. Lane l = 4r + c of a warp reads the tile as it lies,
+// without a detour: 8 bytes that hold columns 8c … 8c+7 of rows 2r and 2r+1. The matrix unit is
+// told that row r of its own is row 2r, row r+8 is row 2r+1, and that its columns 4c…, 16+4c… are
+// 8c…, 8c+4…; the input is then 8 bytes in a row as well. What a lane gets back:
+//
+//   d[0], d[1]: row 2r, tokens 2c, 2c+1        d[2], d[3]: row 2r+1, tokens 2c, 2c+1
+//
+// The fp32 operations of a row are those of kernels/cpu/matmul_integer_body.h in the same order, so
+// results have the CPU's bits.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "kernels/cuda/matmul_layout.h"
+#include "kernels/cuda/warp.cuh"
+
+namespace hotset::cuda {
+
+__device__ inline float scale_at(const std::byte* group, ScaleKind kind, int row) {
+  switch (kind) {
+    case ScaleKind::kF16:
+      return __half2float(__ldg(reinterpret_cast<const __half*>(group) + row));
+    case ScaleKind::kBF16:
+      return __uint_as_float(
+          static_cast<uint32_t>(__ldg(reinterpret_cast<const uint16_t*>(group) + row)) << 16);
+    case ScaleKind::kF32:
+      return __ldg(reinterpret_cast<const float*>(group) + row);
+    case ScaleKind::kNone:
+      break;
+  }
+  return 1.0f;
+}
+
+__device__ inline float zero_at(const TileLayout& f, const std::byte* group, int row) {
+  if (!f.has_zeros) return f.zero;
+  return static_cast<float>(__ldg(reinterpret_cast<const uint8_t*>(group) + f.zeros_offset + row));
+}
+
+// ── Rounding and SwiGLU: kernels/cpu/matmul_rows_body.h, operation by operation ─────────────────
+
+__device__ inline float exponential(float x) {
+  const float below = 88.0f < x ? 88.0f : x;  // a NaN stays
+  const float limited = -87.0f > below ? -87.0f : below;
+  const int n = __float2int_rn(__fmul_rn(limited, 1.44269504f));
+  const float whole = __int2float_rn(n);
+  float r = __fmaf_rn(whole, -0.693145752f, limited);
+  r = __fmaf_rn(whole, -1.42860677e-6f, r);
+  float p = 1.0f / 5040;
+  p = __fmaf_rn(p, r, 1.0f / 720);
+  p = __fmaf_rn(p, r, 1.0f / 120);
+  p = __fmaf_rn(p, r, 1.0f / 24);
+  p = __fmaf_rn(p, r, 1.0f / 6);
+  p = __fmaf_rn(p, r, 0.5f);
+  p = __fmaf_rn(p, r, 1.0f);
+  p = __fmaf_rn(p, r, 1.0f);
+  return __fmul_rn(p, __uint_as_float(static_cast<uint32_t>(n + 127) << 23));
+}
+
+__device__ inline float silu_mul(float gate, float up) {
+  const float sigmoid = __fdiv_rn(1.0f, __fadd_rn(1.0f, exponential(__fsub_rn(0.0f, gate))));
+  return __fmul_rn(__fmul_rn(gate, sigmoid), up);
+}
+
+struct RoundedValue {
+  int q = 0;        // of this lane
+  float scale = 0;  // of the sub-block
+  int sum = 0;
+};
+
+// A warp rounds one sub-block, a column a lane; columns that are not there are zeros.
+__device__ inline RoundedValue round_sub_block(float value) {
+  const unsigned bits = __reduce_max_sync(kAllLanes, __float_as_uint(value) & 0x7fffffffu);
+  const bool finite = bits < 0x7f800000u;
+  if (!finite || bits < 0x08000000u) {
+    return {0, finite ? 0.0f : __uint_as_float(0x7fc00000u), 0};
+  }
+  const float most = __uint_as_float(bits);
+  const int q = __float2int_rn(__fmul_rn(value, __fdiv_rn(127.0f, most)));
+  return {q, __fdiv_rn(most, 127.0f), __reduce_add_sync(kAllLanes, q)};
+}
+
+// ── Codes to matrix fragments ───────────────────────────────────────────────────────────────────
+
+// A codebook in whole numbers: entry = step · (64·high + low), within ±2047 steps.
+struct CodebookTables {
+  uint32_t high[4];
+  uint32_t low[4];
+  float step;
+};
+
+template <CodeKind kCode>
+__device__ inline CodebookTables load_tables(const TileLayout& f, int lane) {
+  CodebookTables t = {};
+  t.step = 1.0f;
+  if constexpr (kCode == CodeKind::kCodebook4) {
+    const float entry = f.codebook[lane % 16];
+    const float most =
+        __uint_as_float(__reduce_max_sync(kAllLanes, __float_as_uint(entry) & 0x7fffffffu));
+    if (most > 0) t.step = __fdiv_rn(most, 2047.0f);
+    const int code = min(2047, max(-2047, __float2int_rn(__fdiv_rn(entry, t.step))));
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      const int value = __shfl_sync(kAllLanes, code, i);
+      t.high[i / 4] |= static_cast<uint32_t>((value >> 6) & 0xff) << (8 * (i % 4));
+      t.low[i / 4] |= static_cast<uint32_t>(value & 63) << (8 * (i % 4));
+    }
+  }
+  return t;
+}
+
+// Entries of the 8 nibbles of `codes`: columns 0–3 and 4–7.
+__device__ inline uint2 look_up(const uint32_t (&table)[4], uint32_t codes) {
+  const uint32_t upper_half = 0x32103210u | ((codes & 0x88888888u) >> 1);
+  const auto four = [&](uint32_t nibbles, uint32_t half) {
+    const uint32_t index = nibbles & 0x7777u;
+    return __byte_perm(__byte_perm(table[0], table[1], index),
+                       __byte_perm(table[2], table[3], index), half & 0xffffu);
+  };
+  const uint32_t a = four(codes, upper_half);              // columns 0, 4, 1, 5
+  const uint32_t b = four(codes >> 16, upper_half >> 16);  // columns 2, 6, 3, 7
+  return {__byte_perm(a, b, 0x6420), __byte_perm(a, b, 0x7531)};
+}
+
+template <CodeKind kCode>
+inline constexpr int kSubBytes = kCode == CodeKind::kInt8 ? 512 : 256;
+
+// What one lane has of a sub-block's codes: rows 2r and 2r+1, columns 8c … 8c+7.
+template <CodeKind kCode>
+struct LaneCodes {
+  uint2 words[kCode == CodeKind::kInt8 ? 2 : 1];
+};
+
+// Byte offsets of a lane's words inside a sub-block of codes.
+template <CodeKind kCode>
+HS_BOTH constexpr int lane_code_offset(int lane, int word) {
+  const int r = lane / 4, c = lane % 4;
+  return (kCode == CodeKind::kInt8 ? 2 * c + word : c) * 64 + 8 * r;
+}
+
+// Read once, so the cache keeps other things.
+template <CodeKind kCode>
+__device__ inline LaneCodes<kCode> load_codes(const std::byte* codes, int steps, int lane) {
+  LaneCodes<kCode> lane_codes = {};
+  if (lane % 4 < steps) {
+#pragma unroll
+    for (int w = 0; w < (kCode == CodeKind::kInt8 ? 2 : 1); ++w) {
+      lane_codes.words[w] =
+          __ldcs(reinterpret_cast<const uint2*>(codes + lane_code_offset<kCode>(lane, w)));
+    }
+  }
+  return lane_codes;
+}
+
+struct Fragment {
+  uint32_t a[4];
+};
+
+template <CodeKind kCode>
+inline constexpr int kPlanes = kCode == CodeKind::kCodebook4 ? 2 : 1;
+
+// Plane 0 of a codebook is the high parts, plane 1 the low parts.
+template <CodeKind kCode>
+__device__ inline Fragment fragment(const LaneCodes<kCode>& codes, const CodebookTables& tables,
+                                    int plane) {
+  constexpr uint32_t kLow = 0x0f0f0f0fu;
+  const uint2 w = codes.words[0];
+  if constexpr (kCode == CodeKind::kInt8) {
+    constexpr uint32_t kMiddle = 0x80808080u;
+    const uint2 v = codes.words[1];
+    return {{w.x ^ kMiddle, w.y ^ kMiddle, v.x ^ kMiddle, v.y ^ kMiddle}};
+  } else if constexpr (kCode == CodeKind::kAffine4) {
+    return {{w.x & kLow, w.y & kLow, (w.x >> 4) & kLow, (w.y >> 4) & kLow}};
+  } else {
+    const uint2 first = look_up(plane == 0 ? tables.high : tables.low, w.x);
+    const uint2 second = look_up(plane == 0 ? tables.high : tables.low, w.y);
+    return {{first.x, second.x, first.y, second.y}};
+  }
+}
+
+__device__ inline void mma_int8(int (&d)[4], const Fragment& a, uint2 b) {
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+      : "r"(a.a[0]), "r"(a.a[1]), "r"(a.a[2]), "r"(a.a[3]), "r"(b.x), "r"(b.y));
+}
+
+// The fragments of a sub-block, and its dot products with 8 tokens as floats (they are below 2^24).
+template <CodeKind kCode>
+struct SubFragments {
+  Fragment plane[kPlanes<kCode>];
+
+  __device__ SubFragments(const LaneCodes<kCode>& codes, const CodebookTables& tables) {
+#pragma unroll
+    for (int p = 0; p < kPlanes<kCode>; ++p) plane[p] = fragment<kCode>(codes, tables, p);
+  }
+
+  __device__ void dots(uint2 q, float (&out)[4]) const {
+    if constexpr (kCode == CodeKind::kCodebook4) {
+      int high[4] = {}, low[4] = {};
+      mma_int8(high, plane[0], q);
+      mma_int8(low, plane[1], q);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) out[i] = __int2float_rn(64 * high[i] + low[i]);
+    } else {
+      // A sum that starts from the bits of 1.5·2^23 is that float plus the sum, up to ±2^22; the
+      // largest is 128·127·32.
+      constexpr float kStart = 12582912.0f;
+      int d[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) d[i] = 0x4b400000;
+      mma_int8(d, plane[0], q);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) out[i] = __fsub_rn(__int_as_float(d[i]), kStart);
+    }
+  }
+};
+
+// ── What a group block says of rows 2r and 2r+1 ─────────────────────────────────────────────────
+
+struct GroupRows {
+  float scale[2];
+  float minus_zero[2];
+};
+
+template <CodeKind kCode>
+__device__ inline bool needs_zero(const TileLayout& f) {
+  if constexpr (kCode == CodeKind::kCodebook4) return false;
+  return f.has_zeros || f.zero != (kCode == CodeKind::kInt8 ? 128.0f : 0.0f);
+}
+
+template <CodeKind kCode>
+__device__ inline GroupRows load_group_rows(const TileLayout& f, const std::byte* group, int lane,
+                                            float codebook_step) {
+  constexpr float kOffset = kCode == CodeKind::kInt8 ? 128.0f : 0.0f;
+  GroupRows rows;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int row = 2 * (lane / 4) + i;
+    rows.scale[i] = scale_at(group, f.scale, row);
+    if constexpr (kCode == CodeKind::kCodebook4) {
+      rows.scale[i] = __fmul_rn(rows.scale[i], codebook_step);
+      rows.minus_zero[i] = 0;
+    } else {
+      rows.minus_zero[i] = __fsub_rn(kOffset, zero_at(f, group, row));
+    }
+  }
+  return rows;
+}
+
+}  // namespace hotset::cuda

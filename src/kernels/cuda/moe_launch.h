@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels behind moe_outputs and moe_join, each with what it is told.
+#pragma once
+
+#include "kernels/cuda/matmul_launch.h"
+
+namespace hotset::cuda {
+
+// One ExpertGroup, with the rounded inputs of its three matrices where these are integer.
+struct ExpertJob {
+  TileLayout gate, up, down;
+  RoundedInput gate_in, up_in;  // a row a token, or a row a slot where `per_slot`
+  bool gate_per_slot = false;
+  bool up_per_slot = false;
+  bool rounds_act = false;  // the gate·up kernel rounds what down reads
+  int32_t first_expert = 0;
+  int32_t end_expert = 0;
+  const int32_t* const* orders = nullptr;
+
+  // Rows of gate·up that have to be written: all, and the zeros behind them that down reads.
+  HS_BOTH int covered_rows() const {
+    const int padded = rounds_act ? kSubBlock * down.num_subs() : 0;
+    return padded > gate.rows ? padded : gate.rows;
+  }
+};
+
+struct ExpertArgs {
+  ExpertJob jobs[kMaxExpertGroups];
+  int32_t num_jobs = 0;
+  const ExpertAddress* addresses = nullptr;
+  const int32_t* ids = nullptr;  // [num_tokens, top_k]
+  int32_t top_k = 0;
+  int32_t num_tokens = 0;
+  int32_t hidden = 0;
+  int32_t max_width = 0;
+  const float* x = nullptr;  // [num_tokens, hidden]
+  float* act = nullptr;      // [pairs, max_width], where down is not integer or rounds itself
+  RoundedInput act_in;       // a row a pair
+  float* rows = nullptr;     // [num_tokens, top_k, hidden]; null: y is written
+  const float* weights = nullptr;
+  const float* elsewhere = nullptr;
+  float* y = nullptr;
+};
+
+// A block a pair (token, choice) and 32 rows of its expert.
+void gate_up_products(Queue& queue, const ExpertArgs& args);
+// A block a token and 16 rows of the output, a warp a choice; sums them when `rows` is null.
+void down_products(Queue& queue, const ExpertArgs& args);
+
+// Choices in the order of their experts. A slot is a choice whose expert has an address.
+struct SortedChoices {
+  int32_t* token_of = nullptr;   // [pairs]
+  int32_t* pair_of = nullptr;    // [pairs]
+  int32_t* expert_of = nullptr;  // [pairs]; −1 past the last slot
+  ExpertChunk* chunks = nullptr;
+  int32_t* chunk_ranges = nullptr;  // [groups][2]
+};
+struct SortArgs {
+  SortedChoices to;
+  const ExpertAddress* addresses = nullptr;
+  const int32_t* ids = nullptr;
+  int32_t num_pairs = 0;
+  int32_t top_k = 0;
+  int32_t num_experts = 0;
+  int32_t chunk_tokens = 0;
+  int32_t num_groups = 0;
+  int32_t first_expert[kMaxExpertGroups] = {};
+  int32_t end_expert[kMaxExpertGroups] = {};
+};
+inline constexpr int32_t kMaxExperts = 8192;
+void sort_choices(Queue& queue, const SortArgs& args);
+
+// gate[row] = silu(gate[row]) ∘ up[row] for rows of experts first … end−1.
+struct SwigluArgs {
+  float* gate = nullptr;
+  const float* up = nullptr;
+  int64_t stride = 0;
+  int32_t width = 0;
+  int64_t num_rows = 0;
+  const int32_t* expert_of = nullptr;
+  int32_t first_expert = 0;
+  int32_t end_expert = 0;
+};
+void swiglu_rows(Queue& queue, const SwigluArgs& args);
+
+}  // namespace hotset::cuda

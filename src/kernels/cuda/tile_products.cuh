@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of one tile with up to 8·kN tokens, for when weights are read once and latency counts: a
+// warp takes whole groups of columns, several warps share a tile. Integer groups come out as the
+// part of the CPU's chain that a group is; whoever has them all adds them in order. Float products
+// (plain weights, and all weights in exact arithmetic) are sums in any order.
+#pragma once
+
+#include <cuda_fp8.h>
+
+#include "kernels/cuda/matmul_device.cuh"
+
+namespace hotset::cuda {
+
+// ── Integer ─────────────────────────────────────────────────────────────────────────────────────
+
+// Where a lane finds the rounded input: token 8n + r for the products, 2c and 2c+1 for the sums.
+template <int kN>
+struct TokenInputs {
+  const int8_t* q[kN];
+  const float* meta[kN][2];
+};
+
+// Tokens past the last read the last one's; nobody takes their results.
+template <int kN, typename RowOf>
+__device__ inline TokenInputs<kN> token_inputs(const RoundedInput& in, RowOf row_of, int lane) {
+  TokenInputs<kN> inputs;
+#pragma unroll
+  for (int n = 0; n < kN; ++n) {
+    inputs.q[n] = in.q_row(row_of(8 * n + lane / 4)) + 8 * (lane % 4);
+    inputs.meta[n][0] = in.meta_row(row_of(8 * n + 2 * (lane % 4)));
+    inputs.meta[n][1] = in.meta_row(row_of(8 * n + 2 * (lane % 4) + 1));
+  }
+  return inputs;
+}
+
+// One group's part of the chain, d's layout: [n][i] is row 2r + i/2, token 8n + 2c + i%2.
+template <int kN>
+struct GroupPart {
+  float sum[kN][4] = {};
+  float input_sum[kN][2] = {};  // Σ scale · Σ q
+
+  template <CodeKind kCode>
+  __device__ void add(const LaneCodes<kCode>& codes, const CodebookTables& tables,
+                      const TokenInputs<kN>& in, int sub) {
+    const SubFragments<kCode> fragments(codes, tables);
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+      const uint2 q = *reinterpret_cast<const uint2*>(in.q[n] + kSubBlock * sub);
+      const float2 first = *reinterpret_cast<const float2*>(in.meta[n][0] + 2 * sub);
+      const float2 second = *reinterpret_cast<const float2*>(in.meta[n][1] + 2 * sub);
+      float dot[4];
+      fragments.dots(q, dot);
+      sum[n][0] = __fmaf_rn(dot[0], first.x, sum[n][0]);
+      sum[n][1] = __fmaf_rn(dot[1], second.x, sum[n][1]);
+      sum[n][2] = __fmaf_rn(dot[2], first.x, sum[n][2]);
+      sum[n][3] = __fmaf_rn(dot[3], second.x, sum[n][3]);
+      input_sum[n][0] = __fmaf_rn(first.x, first.y, input_sum[n][0]);
+      input_sum[n][1] = __fmaf_rn(second.x, second.y, input_sum[n][1]);
+    }
+  }
+  __device__ void take_off_zeros(const GroupRows& rows) {
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        sum[n][i] = __fmaf_rn(rows.minus_zero[i / 2], input_sum[n][i % 2], sum[n][i]);
+      }
+    }
+  }
+};
+
+// A lane's codes of up to four sub-blocks, on their way while the four before are multiplied.
+template <CodeKind kCode>
+struct CodeStream {
+  const TileLayout& f;
+  const std::byte* tile;
+  int end;
+  int stride;
+  int lane;
+  float codebook_step;
+  int group;      // the next to fetch from
+  int batch = 0;  // of four sub-blocks, inside the group
+  LaneCodes<kCode> codes[4];
+  GroupRows rows;  // of the group whose first batch was fetched last
+
+  __device__ void fetch() {
+    if (group >= end) return;
+    const std::byte* block = tile + static_cast<int64_t>(group) * f.group_bytes;
+    const std::byte* from =
+        block + f.codes_offset + static_cast<int64_t>(batch) * 4 * kSubBytes<kCode>;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      codes[i] = load_codes<kCode>(from + i * kSubBytes<kCode>, sub_steps(f, 4 * batch + i), lane);
+    }
+    if (batch == 0) rows = load_group_rows<kCode>(f, block, lane, codebook_step);
+    if (4 * ++batch >= f.subs_per_group) {
+      batch = 0;
+      group += stride;
+    }
+  }
+};
+
+// finish(group, its rows' scales, its parts) for groups first, first + stride, … below end.
+template <CodeKind kCode, int kN, typename Finish>
+__device__ inline void for_groups(const TileLayout& f, const std::byte* tile,
+                                  const TokenInputs<kN>& in, int first, int end, int stride,
+                                  int lane, Finish finish) {
+  const CodebookTables tables = load_tables<kCode>(f, lane);
+  CodeStream<kCode> stream{f, tile, end, stride, lane, tables.step, first, 0, {}, {}};
+  stream.fetch();
+  for (int g = first; g < end; g += stride) {
+    GroupPart<kN> part;
+    const GroupRows rows = stream.rows;
+    for (int j = 0; j < f.subs_per_group; j += 4) {
+      LaneCodes<kCode> codes[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) codes[i] = stream.codes[i];
+      stream.fetch();
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (j + i < f.subs_per_group) {
+          part.template add<kCode>(codes[i], tables, in, g * f.subs_per_group + j + i);
+        }
+      }
+    }
+    if (needs_zero<kCode>(f)) part.take_off_zeros(rows);
+    finish(g, rows, part);
+  }
+}
+
+// ── Float ───────────────────────────────────────────────────────────────────────────────────────
+
+__device__ inline float fp8_value(uint32_t byte) {
+  const __half_raw half =
+      __nv_cvt_fp8_to_halfraw(static_cast<__nv_fp8_storage_t>(byte & 0xffu), __NV_E4M3);
+  return __half2float(__half(half));
+}
+
+// Four rows of a column of a plain kind, as stored.
+template <CodeKind kCode>
+struct FourRows {
+  static constexpr int kBytes = kCode == CodeKind::kF32 ? 16 : kCode == CodeKind::kFp8 ? 4 : 8;
+  using Word = std::conditional_t<kCode == CodeKind::kF32, uint4,
+                                  std::conditional_t<kCode == CodeKind::kFp8, uint32_t, uint2>>;
+  Word word = {};
+
+  __device__ void load(const std::byte* at) { word = __ldcs(reinterpret_cast<const Word*>(at)); }
+  __device__ void values(float (&v)[4]) const {
+    if constexpr (kCode == CodeKind::kF32) {
+      v[0] = __uint_as_float(word.x), v[1] = __uint_as_float(word.y);
+      v[2] = __uint_as_float(word.z), v[3] = __uint_as_float(word.w);
+    } else if constexpr (kCode == CodeKind::kBF16) {
+      v[0] = __uint_as_float(word.x << 16), v[1] = __uint_as_float(word.x & 0xffff0000u);
+      v[2] = __uint_as_float(word.y << 16), v[3] = __uint_as_float(word.y & 0xffff0000u);
+    } else if constexpr (kCode == CodeKind::kF16) {
+      v[0] = half_of(word.x), v[1] = half_of(word.x >> 16);
+      v[2] = half_of(word.y), v[3] = half_of(word.y >> 16);
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) v[i] = fp8_value(word >> (8 * i));
+    }
+  }
+  __device__ static float half_of(uint32_t bits) {
+    return __half2float(__ushort_as_half(static_cast<unsigned short>(bits & 0xffffu)));
+  }
+};
+
+// Column c of the packed order as the input has it; past the end it is a zero.
+__device__ inline float input_at(const TileLayout& f, const int32_t* order, const float* x,
+                                 int col) {
+  if (col >= f.cols) return 0.0f;
+  return x[order != nullptr ? order[col] : col];
+}
+
+// Steps first … end−1 (8 columns each) of a tile of a plain kind. Lane l has column l/4 of a step
+// and rows 4·(l%4) … +3. Writes the warp's sums to out[t][row].
+template <CodeKind kCode, int kT>
+__device__ inline void plain_steps(const TileLayout& f, const std::byte* tile, int first, int end,
+                                   const float* const (&x)[kT], const int32_t* order, int lane,
+                                   float* out) {
+  constexpr int kUnroll = kT == 1 ? 8 : 4;
+  constexpr int kStepBytes = 32 * FourRows<kCode>::kBytes;
+  const int per_group = f.group / 8;
+  const int row = 4 * (lane % 4);
+  float acc[kT][4] = {};
+  for (int s = first; s < end;) {
+    const int g = s / per_group;
+    const int stop = min(end, (g + 1) * per_group);
+    const std::byte* block = tile + static_cast<int64_t>(g) * f.group_bytes;
+    const std::byte* codes = block + f.codes_offset + lane * FourRows<kCode>::kBytes;
+    float part[kT][4] = {};
+    for (; s < stop; s += kUnroll) {
+      FourRows<kCode> rows[kUnroll];
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u) {
+        if (s + u < stop) {
+          rows[u].load(codes + static_cast<int64_t>(s + u - g * per_group) * kStepBytes);
+        }
+      }
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u) {
+        if (s + u >= stop) break;
+        float w[4];
+        rows[u].values(w);
+#pragma unroll
+        for (int t = 0; t < kT; ++t) {
+          const float xt = input_at(f, order, x[t], 8 * (s + u) + lane / 4);
+#pragma unroll
+          for (int i = 0; i < 4; ++i) part[t][i] = __fmaf_rn(w[i], xt, part[t][i]);
+        }
+      }
+    }
+    s = stop;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float scale = scale_at(block, f.scale, row + i);
+#pragma unroll
+      for (int t = 0; t < kT; ++t) acc[t][i] = __fmaf_rn(part[t][i], scale, acc[t][i]);
+    }
+  }
+#pragma unroll
+  for (int t = 0; t < kT; ++t) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      float sum = acc[t][i];
+      for (int step = 4; step < kWarp; step *= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
+      if (lane < 4) out[16 * t + row + i] = sum;
+    }
+  }
+}
+
+// The code of row `row`, column `col` of a step of 8 columns, before zero and scale.
+template <CodeKind kCode>
+__device__ inline float code_value(const TileLayout& f, const std::byte* step, int row, int col) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(step);
+  if constexpr (kCode == CodeKind::kInt8) {
+    return static_cast<float>(bytes[64 * (col / 4) + 4 * row + col % 4]);
+  } else {
+    const int byte = bytes[4 * row + col % 4];
+    const int nibble = col < 4 ? byte & 15 : byte >> 4;
+    if constexpr (kCode == CodeKind::kCodebook4) return f.codebook[nibble];
+    return static_cast<float>(nibble);
+  }
+}
+
+// The same for coded kinds, multiplied as floats: lane l has row l%16 of every other step.
+template <CodeKind kCode, int kT>
+__device__ inline void coded_steps(const TileLayout& f, const std::byte* tile, int first, int end,
+                                   const float* const (&x)[kT], const int32_t* order, int lane,
+                                   float* out) {
+  constexpr int kStepBytes = kCode == CodeKind::kInt8 ? 128 : 64;
+  const int per_group = f.group / 8, row = lane % 16;
+  float acc[kT] = {};
+  for (int s = first + lane / 16; s < end; s += 2) {
+    const int g = s / per_group;
+    const std::byte* block = tile + static_cast<int64_t>(g) * f.group_bytes;
+    const std::byte* step =
+        block + f.codes_offset + static_cast<int64_t>(s - g * per_group) * kStepBytes;
+    const float zero = kCode == CodeKind::kCodebook4 ? 0.0f : zero_at(f, block, row);
+    const float scale = scale_at(block, f.scale, row);
+    float part[kT] = {};
+#pragma unroll
+    for (int c = 0; c < 8; ++c) {
+      const float w = code_value<kCode>(f, step, row, c) - zero;
+#pragma unroll
+      for (int t = 0; t < kT; ++t) {
+        part[t] = __fmaf_rn(w, input_at(f, order, x[t], 8 * s + c), part[t]);
+      }
+    }
+#pragma unroll
+    for (int t = 0; t < kT; ++t) acc[t] = __fmaf_rn(part[t], scale, acc[t]);
+  }
+#pragma unroll
+  for (int t = 0; t < kT; ++t) {
+    const float sum = acc[t] + __shfl_xor_sync(kAllLanes, acc[t], 16);
+    if (lane < 16) out[16 * t + row] = sum;
+  }
+}
+
+// fn.operator()<kCode>() of a kind known only now.
+template <typename Fn>
+__device__ inline void with_code(CodeKind code, Fn fn) {
+  switch (code) {
+    case CodeKind::kF32:
+      return fn.template operator()<CodeKind::kF32>();
+    case CodeKind::kF16:
+      return fn.template operator()<CodeKind::kF16>();
+    case CodeKind::kBF16:
+      return fn.template operator()<CodeKind::kBF16>();
+    case CodeKind::kFp8:
+      return fn.template operator()<CodeKind::kFp8>();
+    case CodeKind::kInt8:
+      return fn.template operator()<CodeKind::kInt8>();
+    case CodeKind::kAffine4:
+      return fn.template operator()<CodeKind::kAffine4>();
+    case CodeKind::kCodebook4:
+      return fn.template operator()<CodeKind::kCodebook4>();
+  }
+}
+template <typename Fn>
+__device__ inline void with_integer_code(CodeKind code, Fn fn) {
+  if (code == CodeKind::kAffine4) return fn.template operator()<CodeKind::kAffine4>();
+  if (code == CodeKind::kInt8) return fn.template operator()<CodeKind::kInt8>();
+  return fn.template operator()<CodeKind::kCodebook4>();
+}
+
+// One warp's share of a tile's columns, as floats: share `part` of `num_parts`.
+template <int kT>
+__device__ inline void float_share(const TileLayout& f, const std::byte* tile, int part,
+                                   int num_parts, const float* const (&x)[kT], const int32_t* order,
+                                   int lane, float* out) {
+  const int steps = (f.cols + 7) / 8;
+  const int first = steps * part / num_parts, end = steps * (part + 1) / num_parts;
+  with_code(f.code, [&]<CodeKind kCode>() {
+    if constexpr (kCode == CodeKind::kInt8 || kCode == CodeKind::kAffine4 ||
+                  kCode == CodeKind::kCodebook4) {
+      coded_steps<kCode, kT>(f, tile, first, end, x, order, lane, out);
+    } else {
+      plain_steps<kCode, kT>(f, tile, first, end, x, order, lane, out);
+    }
+  });
+}
+
+}  // namespace hotset::cuda
