@@ -66,20 +66,25 @@ void put_step(const PackedShape& shape, const std::byte* from, int64_t tile, int
   std::memcpy(codes, step, sizeof(step));
 }
 
+// Four nibbles in the even bytes: slots 0 … 3 of a word hold the even outputs, 4 … 7 the odd ones.
+uint64_t spaced_nibbles(uint32_t half) {
+  uint64_t x = half;
+  x = (x | (x << 24)) & 0x000000ff000000ffu;
+  return (x | (x << 12)) & 0x000f000f000f000fu;
+}
+
 void put_header(const PackedShape& shape, const AwqWeights& weights, int64_t group, int64_t tile,
                 std::byte* block) {
   const int64_t size = scale_bytes(shape.scale);
   const int64_t row0 = tile * kTileRows;
   const int64_t lanes = tile_lanes(shape, tile);
   if (lanes < kTileRows) std::memset(block, 0, static_cast<size_t>(shape.group_header_bytes()));
-  std::memcpy(block, weights.scales + (group * shape.rows + row0) * size,
-              static_cast<size_t>(lanes * size));
+  put_scales(shape, block, lanes, weights.scales + (group * shape.rows + row0) * size);
   std::byte* zeros = block + kTileRows * size;
-  for (int64_t w = 0; w < lanes / 8; ++w, zeros += 8) {
+  for (int64_t w = 0; w < lanes / 8; ++w) {
     const uint32_t word = word_at(weights.qzeros, (group * shape.rows + row0) / 8 + w);
-    for (int channel = 0; channel < 8; ++channel) {
-      zeros[channel] = static_cast<std::byte>((word >> (4 * kSlotOfChannel[channel])) & 15u);
-    }
+    const uint64_t bytes = spaced_nibbles(word & 0xffffu) | (spaced_nibbles(word >> 16) << 8);
+    std::memcpy(zeros + 8 * w, &bytes, sizeof(bytes));
   }
 }
 

@@ -67,14 +67,23 @@ uint32_t zero_word(const GptqWeights& weights, int64_t index) {
   return word_at(weights.qzeros, index) + ones * static_cast<uint32_t>(weights.zero_offset);
 }
 
-// A word's codes as bytes; rows come in whole words, so no lane is left over.
-template <int bits>
+// Eight nibbles as bytes, in order.
+uint64_t nibbles_as_bytes(uint32_t word) {
+  uint64_t x = word;
+  x = (x | (x << 16)) & 0x0000ffff0000ffffu;
+  x = (x | (x << 8)) & 0x00ff00ff00ff00ffu;
+  return (x | (x << 4)) & 0x0f0f0f0f0f0f0f0fu;
+}
+
+// Codes as bytes; rows come in whole words, so no lane is left over.
 void put_zeros(const GptqWeights& weights, int64_t first_word, int64_t lanes, std::byte* to) {
-  constexpr int kPerWord = 32 / bits;
-  for (int64_t w = 0; w < lanes / kPerWord; ++w, to += kPerWord) {
+  for (int64_t w = 0; w < lanes * weights.bits / 32; ++w) {
     const uint32_t word = zero_word(weights, first_word + w);
-    for (int i = 0; i < kPerWord; ++i) {
-      to[i] = static_cast<std::byte>((word >> (bits * i)) & ((1u << bits) - 1));
+    if (weights.bits == 8) {
+      std::memcpy(to + 4 * w, &word, sizeof(word));
+    } else {
+      const uint64_t bytes = nibbles_as_bytes(word);
+      std::memcpy(to + 8 * w, &bytes, sizeof(bytes));
     }
   }
 }
@@ -83,16 +92,10 @@ void put_group_header(const PackedShape& shape, const GptqWeights& weights, int6
                       int64_t row0, int64_t lanes, std::byte* block) {
   if (lanes < kTileRows) std::memset(block, 0, static_cast<size_t>(shape.group_header_bytes()));
   const int64_t size = scale_bytes(shape.scale);
-  std::memcpy(block, weights.scales + (group * shape.rows + row0) * size,
-              static_cast<size_t>(lanes * size));
+  put_scales(shape, block, lanes, weights.scales + (group * shape.rows + row0) * size);
   if (!shape.has_zeros) return;
   const int64_t first_word = (group * shape.rows + row0) * weights.bits / 32;
-  std::byte* zeros = block + kTileRows * size;
-  if (weights.bits == 4) {
-    put_zeros<4>(weights, first_word, lanes, zeros);
-  } else {
-    put_zeros<8>(weights, first_word, lanes, zeros);
-  }
+  put_zeros(weights, first_word, lanes, block + kTileRows * size);
 }
 
 // Codes of one group block; `from` is the group's first word row.

@@ -43,6 +43,16 @@ inline void put_zero(const PackedShape& shape, std::byte* block, int64_t lane, u
   block[kTileRows * scale_bytes(shape.scale) + lane] = static_cast<std::byte>(zero);
 }
 
+// The scales of a tile's rows where they lie together; 16 of them are the usual case.
+inline void put_scales(const PackedShape& shape, std::byte* block, int64_t lanes,
+                       const std::byte* scales) {
+  if (lanes == kTileRows && scale_bytes(shape.scale) == 2) {
+    std::memcpy(block, scales, 2 * kTileRows);
+  } else {
+    std::memcpy(block, scales, static_cast<size_t>(lanes * scale_bytes(shape.scale)));
+  }
+}
+
 // Nibbles c0…c7, low first, become bytes c0|c4<<4, c1|c5<<4, c2|c6<<4, c3|c7<<4. Plain arithmetic
 // on words, so that a loop over it is vectorised for any target.
 inline uint32_t step_word(uint32_t nibbles) {
