@@ -4,7 +4,8 @@
 //
 //   expert_cache_sim --trace FILE [--profile FILE]
 //   expert_cache_sim --synthetic uniform | zipf:EXPONENT [--drift SHARE] [--steps N] [--seed N]
-//                    [--layers 48] [--experts 512] [--top-k 10] [--write FILE]
+//                    [--layers 48] [--experts 512] [--top-k 10] [--write FILE] [--write-profile
+//                    FILE]
 //
 // The live cache starts as an engine would start it, all slots filled by --profile or with
 // arbitrary experts (--empty: not), and pays for its copies as a GPU would: a slot drains for a
@@ -37,7 +38,7 @@ namespace hotset {
 namespace {
 
 struct SimOptions {
-  std::string trace, profile, write;
+  std::string trace, profile, write, write_profile;
   std::string synthetic = "zipf:1.0";
   SyntheticOptions made = {.shape = {.num_layers = 48, .num_experts = 512, .top_k = 10},
                            .exponent = 0,
@@ -168,6 +169,10 @@ Status run(const SimOptions& options) {
                                                     ? make_trace(options)
                                                     : RoutingTrace::load(options.trace));
   if (!options.write.empty()) HS_RETURN_IF_ERROR(write_trace(trace, options.write));
+  if (!options.write_profile.empty()) {
+    HS_ASSIGN_OR_RETURN(const RoutingProfile profile, RoutingProfile::from_trace(trace));
+    HS_RETURN_IF_ERROR(profile.save(options.write_profile));
+  }
   const RoutingShape& shape = trace.shape();
   const DecodeLoad load = {.num_layers = shape.num_layers,
                            .num_experts = shape.num_experts,
@@ -216,6 +221,7 @@ void add_options(CLI::App& app, SimOptions& o) {
   app.add_option("--top-k", o.made.shape.top_k);
   app.add_option("--seed", o.made.seed);
   app.add_option("--write", o.write, "Save the made-up routing as a trace");
+  app.add_option("--write-profile", o.write_profile, "Save how often each expert was chosen");
   app.add_option("--cold", o.cold, "Steps that count as cold");
   app.add_option("--cached", o.cached, "Percent of all experts that fit")->delimiter(',');
   app.add_option("--machine", o.machine, "h200, 4090 or 4060ti");

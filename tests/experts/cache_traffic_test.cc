@@ -9,6 +9,7 @@
 #include "expert_cache/baselines.h"
 #include "expert_cache/slot_cache_policy.h"
 #include "expert_cache/synthetic_routing.h"
+#include "experts/routing_profile.h"
 
 namespace hotset {
 namespace {
@@ -107,6 +108,21 @@ TEST(CacheTraffic, AdmissionOpensAgainWhenRoutingBecomesSkewed) {
   const auto lru = make_lru(kShape, kSlots);
   const Outcome live = replay_live(trace, 900);
   EXPECT_GE(live.hit_rate, replay(trace, *lru, 900).hit_rate - 0.03);
+}
+
+TEST(CacheTraffic, AProfileOfThePastMakesAGoodStart) {
+  const std::vector<uint16_t> ids = synthetic_ids(1.1, 0.0005, 500, 8);
+  const auto half = ids.begin() + 400 * kShape.ids_per_step();
+  const RoutingTrace past = trace_of({ids.begin(), half});
+  const RoutingTrace now = trace_of({half, ids.end()});
+  const auto start = [&](bool seeded) {
+    SlotCache cache = *SlotCache::create(cache_options());
+    EXPECT_TRUE(!seeded || cache.seed(*RoutingProfile::from_trace(past)));
+    for (const Insertion& insertion : cache.plan_fill(0)) cache.commit_insertion(insertion.slot);
+    SlotCachePolicy live(std::move(cache));
+    return replay(now, live, 0).hit_rate;
+  };
+  EXPECT_GT(start(true), start(false) + 0.1);
 }
 
 // A change of subject in all layers at once, and room for one insertion a step: each layer gets its

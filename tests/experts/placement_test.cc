@@ -178,6 +178,35 @@ TEST(Placement, NoMoreSlotsThanExperts) {
   EXPECT_EQ(plan->gpu_used_bytes, 45 * kGiB);
 }
 
+// Shares worked out apart from the code for the 80B model: 16.3 GB, 32K context, 1 GB of workspace.
+TEST(Placement, OfQwen3NextAThirdToAQuarterFits) {
+  struct Row {
+    int32_t bits;
+    double stored_gb, read_gb, share;
+  };
+  for (const Row& row :
+       {Row{4, 1.33, 1.15, 0.32}, Row{8, 2.51, 2.18, 0.29}, Row{16, 4.73, 4.10, 0.24}}) {
+    PlacementInput in = small();
+    in.gpu_free_bytes = 16'300'000'000;
+    in.dense = {.bits = row.bits,
+                .stored_bytes = static_cast<int64_t>(row.stored_gb * 1e9),
+                .read_bytes = static_cast<int64_t>(row.read_gb * 1e9)};
+    in.kv_token_bytes = 24 << 10;
+    in.max_model_len = 32768;
+    in.state_bytes = 77'300'000;
+    in.workspace_bytes = 1'000'000'000;
+    in.graph_bytes = 0;
+    in.gpu_margin_bytes = 0;
+    in.load.num_layers = 48;
+    in.load.num_experts = 512;
+    in.load.top_k = 10;
+    in.load.expert_bytes = 1'668'294;
+    const auto plan = plan_placement(in);
+    ASSERT_TRUE(plan) << plan.error().message;
+    EXPECT_NEAR(plan->cached_share, row.share, 0.006) << row.bits << " bits\n" << to_text(*plan);
+  }
+}
+
 TEST(Placement, SizesThatOverflowAreRefused) {
   constexpr int64_t kHuge = std::numeric_limits<int64_t>::max();
   const auto refused = [](auto change) {
