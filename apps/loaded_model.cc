@@ -29,6 +29,7 @@ Result<std::string> read_small_file(const fs::path& path) {
   if (!fs::is_regular_file(path, error)) {
     return fail(fmt::format("{}: not a regular file", path.string()));
   }
+  if (fs::file_size(path, error) == 0) return fail(fmt::format("{}: is empty", path.string()));
   if (fs::file_size(path, error) > kMaxConfigBytes) {
     return fail(fmt::format("{}: larger than {} bytes", path.string(), kMaxConfigBytes));
   }
@@ -120,6 +121,12 @@ Result<ModelOptions> to_model_options(const ModelFlags& flags) {
   HS_ASSIGN_OR_RETURN(options.kv_type, parse_kv_type(flags.kv_cache_dtype));
   options.arithmetic =
       flags.arithmetic == "exact" ? cpu::Arithmetic::kExact : cpu::Arithmetic::kFast;
+  options.device = flags.device == "cpu"    ? Device::kCpu
+                   : flags.device == "cuda" ? Device::kCuda
+                                            : Device::kAuto;
+  options.gpu = flags.gpu;
+  options.gpu_memory_bytes = flags.gpu_memory_bytes;
+  options.max_expert_slots = flags.max_expert_slots;
   options.dense_8bit = flags.dense_8bit;
   options.max_model_len = flags.max_model_len;
   return options;

@@ -17,6 +17,7 @@
 #include "base/checked_math.h"
 #include "checkpoint/bnb_state.h"
 #include "checkpoint/column_order.h"
+#include "checkpoint/finite_scales.h"
 #include "checkpoint/stored_kind.h"
 #include "quant/awq.h"
 #include "quant/bitsandbytes.h"
@@ -161,8 +162,15 @@ void widen_tiles(Packing& p, Fn dequantize) {
   }
 }
 
+Status read_scales(Packing& p) {
+  const TensorInfo& scales = *p.source.scales;
+  HS_RETURN_IF_ERROR(read_into(p.checkpoint, scales, p.scratch.scales));
+  return check_finite_scales(scales, std::span<const std::byte>(p.scratch.scales.data(),
+                                                                static_cast<size_t>(scales.bytes)));
+}
+
 Status pack_gptq_linear(Packing& p) {
-  HS_RETURN_IF_ERROR(read_into(p.checkpoint, *p.source.scales, p.scratch.scales));
+  HS_RETURN_IF_ERROR(read_scales(p));
   HS_RETURN_IF_ERROR(read_into(p.checkpoint, *p.source.zeros, p.scratch.zeros));
   const bool widen = p.shape.code == CodeKind::kF32;
   HS_ASSIGN_OR_RETURN(ColumnOrder order,
@@ -195,7 +203,7 @@ Status pack_gptq_linear(Packing& p) {
 }
 
 Status pack_awq_linear(Packing& p) {
-  HS_RETURN_IF_ERROR(read_into(p.checkpoint, *p.source.scales, p.scratch.scales));
+  HS_RETURN_IF_ERROR(read_scales(p));
   HS_RETURN_IF_ERROR(read_into(p.checkpoint, *p.source.zeros, p.scratch.zeros));
   AwqWeights weights{.format_group = p.source.group_size,
                      .qzeros = p.scratch.zeros.data(),
@@ -242,7 +250,7 @@ void widen_rows(Packing& p, int64_t first_tile, int64_t num_tiles, const std::by
 
 Status pack_compressed_linear(Packing& p) {
   HS_RETURN_IF_ERROR(check_weight_shape(p));
-  HS_RETURN_IF_ERROR(read_into(p.checkpoint, *p.source.scales, p.scratch.scales));
+  HS_RETURN_IF_ERROR(read_scales(p));
   if (p.source.zeros != nullptr)
     HS_RETURN_IF_ERROR(read_into(p.checkpoint, *p.source.zeros, p.scratch.zeros));
   const bool widen = p.shape.code == CodeKind::kF32;
@@ -284,6 +292,7 @@ Result<std::vector<float>> read_absmax(const Packing& p) {
 
 Status pack_bitsandbytes_linear(Packing& p) {
   HS_ASSIGN_OR_RETURN(const std::vector<float> absmax, read_absmax(p));
+  HS_RETURN_IF_ERROR(check_finite_scales(*p.source.scales, std::span<const float>(absmax)));
   HS_ASSIGN_OR_RETURN(const auto codebook, read_values<float>(p.checkpoint, *p.source.codebook));
   if (!std::all_of(codebook.begin(), codebook.end(), [](float v) { return std::isfinite(v); })) {
     return fail(fmt::format("tensor '{}': an entry is not finite", p.source.codebook->name));
@@ -305,7 +314,7 @@ Status pack_bitsandbytes_linear(Packing& p) {
 }
 
 Status pack_fp8_linear(Packing& p) {
-  HS_RETURN_IF_ERROR(read_into(p.checkpoint, *p.source.scales, p.scratch.scales));
+  HS_RETURN_IF_ERROR(read_scales(p));
   Fp8Weights weights{.scales = p.scratch.scales.data(),
                      .block_rows = p.source.block_rows,
                      .block_cols = p.source.group_size};

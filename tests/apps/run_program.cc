@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -81,8 +82,13 @@ ProgramResult run_program(const std::vector<std::string>& args, const std::strin
   ::close(out[0]);
   ::close(err[0]);
   int status = 0;
-  ::waitpid(pid, &status, 0);
+  rusage usage{};
+  ::wait4(pid, &status, 0, &usage);
   result.exit_code = exit_code_of(status);
+  for (const timeval& time : {usage.ru_utime, usage.ru_stime}) {
+    result.cpu_s += static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+  }
+  result.max_rss_kib = usage.ru_maxrss;
   return result;
 }
 

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,8 @@ namespace hotset::test {
 struct ProgramResult {
   int exit_code = -1;  // 128 + n when a signal ended it
   std::string out, err;
+  double cpu_s = 0;         // user and system
+  int64_t max_rss_kib = 0;  // the most that was resident at a time
 };
 
 // The environment is empty but for `environment` ("NAME=value") and PATH.

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts of `hotset bench` that need no model: which rows, in which order, over how much
+// context; means and medians; the text of a report; ids that drift.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "bench_plan.h"
+#include "bench_report.h"
+#include "synth_text.h"
+
+namespace hotset {
+namespace {
+
+std::vector<std::string> names_of(const BenchOptions& options) {
+  std::vector<std::string> names;
+  for (const BenchTest& test : plan_tests(options)) names.push_back(test_name(test));
+  return names;
+}
+
+TEST(BenchPlan, RowsAreNamedAsOthersNameThem) {
+  EXPECT_EQ(names_of({}), (std::vector<std::string>{"pp512", "tg128"}));
+  EXPECT_EQ(
+      names_of(
+          {.prefill = {8192, 512, 512}, .decode = {128}, .depths = {65536, 0}, .seqs = {4, 1}}),
+      (std::vector<std::string>{"pp512", "pp8192", "tg128", "tg128 x4", "pp512 @ d65536",
+                                "pp8192 @ d65536", "tg128 @ d65536", "tg128 x4 @ d65536"}));
+  EXPECT_EQ(names_of({.prefill = {0}, .decode = {64}}), std::vector<std::string>{"tg64"});
+  EXPECT_TRUE(plan_tests({.prefill = {0}, .decode = {0}}).empty());
+}
+
+TEST(BenchPlan, TheContextHoldsTheLongestRow) {
+  BenchOptions options{.prefill = {512}, .decode = {128}, .repeat = 3, .warmup = 16};
+  BenchContext context = needed_context(plan_tests(options), options);
+  EXPECT_EQ(context.longest, 512);
+  EXPECT_EQ(context.in_all, 512);
+  options.depths = {0, 1000};  // there, decoding goes on where it was
+  options.seqs = {1, 4};
+  context = needed_context(plan_tests(options), options);
+  EXPECT_EQ(context.longest, 1000 + 2 * (16 + 3 * 128));
+  EXPECT_EQ(context.in_all, 4 * context.longest);
+}
+
+TEST(BenchPlan, SpreadsAreTheTextbooks) {
+  const Spread even = spread_of({4, 1, 2, 3});
+  EXPECT_DOUBLE_EQ(even.mean, 2.5);
+  EXPECT_DOUBLE_EQ(even.median, 2.5);
+  EXPECT_NEAR(even.deviation, 1.2909944487, 1e-9);
+  const Spread one = spread_of({7});
+  EXPECT_DOUBLE_EQ(one.median, 7);
+  EXPECT_DOUBLE_EQ(one.deviation, 0);
+}
+
+BenchHeader some_header(bool on_gpu) {
+  return {.version = "1.2.3",
+          .date = "2026-01-01 00:00 UTC",
+          .cpu = "A processor",
+          .device = "2 CPU threads, avx2",
+          .on_gpu = on_gpu,
+          .plain_read = 40e9};
+}
+
+TEST(BenchReport, CpuRowsTellBytes) {
+  const BenchHeader header = some_header(false);
+  // 2 × 64 tokens in 4 s each; 20 GB/s.
+  const BenchRow row{.test = {.decode = true, .tokens = 64, .num_seqs = 2},
+                     .seconds = {4, 4},
+                     .bytes = 160'000'000'000};
+  EXPECT_EQ(markdown_row(header, row),
+            "| tg64 x2 | 32.00 ± 0.00 | 32.00 | 62.500 | 625.0 | 20.00 | 50 % |\n");
+  const auto json = nlohmann::json::parse(bench_json(header, {row}, {{{.tokens = 9}, "too long"}}));
+  EXPECT_DOUBLE_EQ(json["rows"][0]["share_of_plain_read"].get<double>(), 0.5);
+  EXPECT_DOUBLE_EQ(json["rows"][0]["tokens_per_s"]["median"].get<double>(), 32);
+  EXPECT_EQ(json["skipped"][0]["test"], "pp9");
+  EXPECT_EQ(json["skipped"][0]["why"], "too long");
+}
+
+TEST(BenchReport, GpuRowsTellMisses) {
+  const BenchRow row{.test = {.decode = true, .tokens = 10},
+                     .seconds = {1, 1},
+                     .experts = ExpertWork{.choices = 200,
+                                           .misses = 50,
+                                           .streamed_bytes = 0,
+                                           .cpu_seconds = 0.1,
+                                           .wait_seconds = 0.02}};
+  EXPECT_EQ(markdown_row(some_header(true), row),
+            "| tg10 | 10.00 ± 0.00 | 10.00 | 100.000 | 75.0 % | 2.50 | 5.000 | 1.000 | |\n");
+}
+
+// A pasted table has as many cells in each line.
+TEST(BenchReport, EveryLineOfTheTableHasTheSameCells) {
+  for (const bool on_gpu : {false, true}) {
+    const BenchHeader header = some_header(on_gpu);
+    BenchRow row{.test = {.tokens = 8}, .seconds = {1}};
+    std::string text = markdown_header(header) + markdown_row(header, row);
+    row.experts = ExpertWork{.streamed_bytes = 5};
+    text += markdown_row(header, row);
+    row.experts->choices = 5;
+    text += markdown_row(header, row);
+    std::set<int64_t> counts;
+    for (size_t at = 0; at < text.size();) {
+      const size_t end = text.find('\n', at);
+      const std::string line = text.substr(at, end - at);
+      if (line.starts_with('|')) counts.insert(std::count(line.begin(), line.end(), '|'));
+      at = end + 1;
+    }
+    EXPECT_EQ(counts.size(), 1u) << text;
+  }
+}
+
+TEST(SynthText, DriftStaysWithTopicsAndMovesOn) {
+  constexpr int64_t kVocab = 1600, kCount = 64 * kTopicTokens;
+  std::vector<int32_t> ids(kCount), again(kCount);
+  SynthText(TextKind::kDrift, kVocab, 5).next(ids);
+  SynthText text(TextKind::kDrift, kVocab, 5);
+  for (int64_t at = 0; at < kCount; at += 128) text.next(std::span(again).subspan(at, 128));
+  EXPECT_EQ(ids, again) << "pieces change nothing";
+  std::set<int64_t> seen;
+  for (int64_t leg = 0; leg < kCount / kTopicTokens; ++leg) {
+    std::vector<int64_t> counts(kSynthTopics);
+    for (int64_t i = 0; i < kTopicTokens / 4; ++i) {
+      const int32_t id = ids[static_cast<size_t>(leg * kTopicTokens + i)];
+      ASSERT_TRUE(id >= 0 && id < kVocab);
+      counts[static_cast<size_t>(id / topic_block(kVocab))] += 1;
+    }
+    const auto most = std::max_element(counts.begin(), counts.end());
+    EXPECT_GE(*most, kTopicTokens / 8) << "leg " << leg;
+    seen.insert(most - counts.begin());
+  }
+  EXPECT_GE(seen.size(), 8u);
+}
+
+TEST(SynthText, RandomIdsCoverTheVocabulary) {
+  std::vector<int32_t> ids(2000);
+  SynthText(TextKind::kRandom, 50, 1).next(ids);
+  EXPECT_EQ(std::set<int32_t>(ids.begin(), ids.end()).size(), 50u);
+}
+
+}  // namespace
+}  // namespace hotset
