@@ -91,6 +91,35 @@ TEST(Cli, AnEmptyPromptIsRefusedBeforeLoading) {
   expect_bad_input(run_program({"complete", "/no/such/model"}, ""));
 }
 
+TEST(Cli, WhatFlagsAloneSayWrongIsToldBeforeTheModelIsLookedFor) {
+  const auto error_of = [](std::vector<std::string> more) {
+    std::vector<std::string> args = {"complete", "/no/such/model", "-p", "x"};
+    args.insert(args.end(), more.begin(), more.end());
+    const ProgramResult result = run_program(args);
+    expect_bad_input(result);
+    return result.err;
+  };
+  EXPECT_TRUE(has(error_of({"--temperature", "9"}), "--temperature is 9"));
+  EXPECT_TRUE(has(error_of({"-n", "0"}), "--max-tokens is 0"));
+  EXPECT_TRUE(has(error_of({"--stop", ""}), "--stop"));
+  const ProgramResult text = run_program({"complete", "/no/such/model"}, "a\xff");
+  expect_bad_input(text);
+  EXPECT_TRUE(has(text.err, "UTF-8 at byte 1")) << text.err;
+  const ProgramResult host = run_program({"serve", "/no/such/model", "--host", "foo"});
+  expect_bad_input(host);
+  EXPECT_TRUE(has(host.err, "--host foo: must be an IP address")) << host.err;
+}
+
+TEST(Cli, ADirectoryWithoutAModelIsToldSo) {
+  for (const char* verb : {"complete", "chat", "inspect", "serve"}) {
+    std::vector<std::string> args{verb, "/tmp"};
+    if (std::string(verb) == "complete") args.insert(args.end(), {"-p", "x"});
+    const ProgramResult result = run_program(args);
+    expect_bad_input(result);
+    EXPECT_TRUE(has(result.err, "config.json is missing")) << result.err;
+  }
+}
+
 TEST(Cli, TheNetworkNeedsAKey) {
   const ProgramResult result = run_program({"serve", "/no/such/model", "--host", "0.0.0.0"});
   expect_bad_input(result);

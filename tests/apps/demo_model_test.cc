@@ -111,6 +111,42 @@ TEST(DemoModel, ServesAndStopsOnSigterm) {
   EXPECT_EQ(server.wait_for_exit(20), 0);
 }
 
+TEST(DemoModel, CallsATool) {
+  BackgroundProgram server({"serve", kDemo, "--port", "0"});
+  const uint16_t port = wait_for_port(server);
+  ASSERT_NE(port, 0) << server.read_errors();
+  const std::string body = R"({"messages":[{"role":"user","content":"Multiply 912 by 293."}],
+      "temperature":0,"tools":[{"type":"function","function":{"name":"multiply_numbers",
+      "description":"Multiply two numbers","parameters":{"type":"object","properties":{
+      "a":{"type":"integer","description":"First number"},
+      "b":{"type":"integer","description":"Second number"}},"required":["a","b"]}}}])";
+  const Json whole = json_of(http_post(port, "/v1/chat/completions", body + "}").body);
+  const Json& choice = whole["choices"][0];
+  EXPECT_EQ(choice["finish_reason"], "tool_calls") << whole.dump();
+  EXPECT_TRUE(choice["message"]["content"].is_null());
+  const Json& call = choice["message"]["tool_calls"][0]["function"];
+  EXPECT_EQ(call["name"], "multiply_numbers");
+  EXPECT_EQ(json_of(call["arguments"]), (Json{{"a", 912}, {"b", 293}}));
+  std::string name, arguments;
+  const HttpAnswer streamed = http_post(port, "/v1/chat/completions", body + ",\"stream\":true}");
+  for (const std::string& event : test::sse_data(streamed.body)) {
+    if (event == "[DONE]") continue;
+    const Json json = json_of(event);
+    for (const Json& piece : json["choices"][0]["delta"].value("tool_calls", Json::array())) {
+      name += piece["function"].value("name", "");
+      arguments += piece["function"].value("arguments", "");
+    }
+  }
+  EXPECT_EQ(name, "multiply_numbers");
+  EXPECT_EQ(arguments, call["arguments"]);
+}
+
+TEST(DemoModel, RevisionsAreForTheCache) {
+  const ProgramResult result = run_program({"inspect", kDemo, "--revision", "abc"});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_NE(result.err.find("--revision abc"), std::string::npos) << result.err;
+}
+
 TEST(DemoModel, SigtermUnderAStreamEndsWell) {
   BackgroundProgram server({"serve", kDemo, "--port", "0", "--drain-seconds", "0"});
   const uint16_t port = wait_for_port(server);
