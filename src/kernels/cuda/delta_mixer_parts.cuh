@@ -62,61 +62,91 @@ __device__ __forceinline__ int qkvz_column(const DeltaTask& task, int c) {
   return in / values * task.group_dim + 2 * task.dk + in % values;
 }
 
+// What the gates of a row's value head are made from; loaded apart, so that the loads can go ahead.
+struct GateInputs {
+  float b;
+  float a;
+  float dt_bias;
+  float a_log;
+};
+
+__device__ __forceinline__ GateInputs gate_inputs(const DeltaTask& task, int64_t row, int h) {
+  const float* pair =
+      task.ba + row * 2 * task.value_heads + h / task.ratio * 2 * task.ratio + h % task.ratio;
+  return {pair[0], pair[task.ratio], task.dt_bias[h], task.a_log[h]};
+}
+
 struct Gates {
   float beta;
   float log_decay;
 };
 
 // exp() is 0 far above the least log decay already; the limits keep infinities out of sums.
-__device__ __forceinline__ Gates gates_of(const DeltaTask& task, int64_t row, int h) {
-  const float* pair =
-      task.ba + row * 2 * task.value_heads + h / task.ratio * 2 * task.ratio + h % task.ratio;
-  const float x = pair[task.ratio] + task.dt_bias[h];
+__device__ __forceinline__ Gates gates_of(const GateInputs& in) {
+  const float x = in.a + in.dt_bias;
   const float softplus = x > 20.0f ? x : log1pf(expf(x));
-  const float rate = fminf(expf(task.a_log[h]), 1e30f);
-  return {sigmoid(pair[0]), fmaxf(-rate * softplus, -1e4f)};
+  const float rate = fminf(expf(in.a_log), 1e30f);
+  return {sigmoid(in.b), fmaxf(-rate * softplus, -1e4f)};
 }
 
-// The causal convolution of one channel: the inputs before, and its taps.
+// The causal convolution of one channel: the inputs before, and its taps. kTaps 0: task.taps.
+template <int kTaps>
 struct ConvWindow {
-  float past[kMaxTaps - 1];
-  float weight[kMaxTaps];
+  static constexpr int kMost = kTaps > 0 ? kTaps : kMaxTaps;
+  float past[kMost - 1];  // the newest last: taps that are not there are 0 in front
+  float weight[kMost];
 
+  // How many of the first entries a kernel with fewer taps leaves out.
+  __device__ __forceinline__ static int missing(const DeltaTask& task) {
+    return kTaps > 0 ? 0 : kMaxTaps - task.taps;
+  }
   __device__ __forceinline__ void load_weights(const DeltaTask& task, int c) {
+    const int skip = missing(task);
 #pragma unroll
-    for (int j = 0; j < kMaxTaps; ++j) {
-      weight[j] = j < task.taps ? task.conv1d[static_cast<int64_t>(j) * task.channels + c] : 0.0f;
+    for (int j = 0; j < kMost; ++j) {
+      weight[j] =
+          j >= skip ? task.conv1d[static_cast<int64_t>(j - skip) * task.channels + c] : 0.0f;
     }
+  }
+  // past_of(j): the input j rows after the oldest one that counts.
+  template <typename PastOf>
+  __device__ __forceinline__ void load_past(const DeltaTask& task, const PastOf& past_of) {
+    const int skip = missing(task);
+#pragma unroll
+    for (int j = 0; j < kMost - 1; ++j) past[j] = j >= skip ? past_of(j - skip) : 0.0f;
   }
   __device__ __forceinline__ void load_state(const DeltaTask& task, const float* state, int c) {
-#pragma unroll
-    for (int j = 0; j < kMaxTaps - 1; ++j) {
-      past[j] = j < task.taps - 1 ? state[static_cast<int64_t>(j) * task.channels + c] : 0.0f;
-    }
+    load_past(task, [&](int j) { return state[static_cast<int64_t>(j) * task.channels + c]; });
   }
   __device__ __forceinline__ void store_state(const DeltaTask& task, float* state, int c) const {
+    const int skip = missing(task);
 #pragma unroll
-    for (int j = 0; j < kMaxTaps - 1; ++j) {
-      if (j < task.taps - 1) state[static_cast<int64_t>(j) * task.channels + c] = past[j];
+    for (int j = 0; j < kMost - 1; ++j) {
+      if (j >= skip) state[static_cast<int64_t>(j - skip) * task.channels + c] = past[j];
     }
   }
-  // silu of the sum, as the CPU adds it; the window moves on by x.
-  __device__ __forceinline__ float step(const DeltaTask& task, float x) {
-    float sum = 0.0f, last = 0.0f;
+  // silu of the sum, added in the CPU's order; the window moves on by x.
+  __device__ __forceinline__ float step(float x) {
+    float sum = 0.0f;
 #pragma unroll
-    for (int j = 0; j < kMaxTaps; ++j) {
-      if (j < kMaxTaps - 1 && j < task.taps - 1) sum = fmaf(weight[j], past[j], sum);
-      if (j == task.taps - 1) last = weight[j];
-    }
-    sum = fmaf(last, x, sum);
+    for (int j = 0; j < kMost - 1; ++j) sum = fmaf(weight[j], past[j], sum);
+    sum = fmaf(weight[kMost - 1], x, sum);
 #pragma unroll
-    for (int j = 0; j < kMaxTaps - 1; ++j) {
-      const float next = j + 1 < kMaxTaps - 1 ? past[j + 1 < kMaxTaps - 1 ? j + 1 : j] : x;
-      past[j] = j == task.taps - 2 ? x : next;
-    }
+    for (int j = 0; j < kMost - 2; ++j) past[j] = past[j + 1];
+    past[kMost - 2] = x;
     return silu(sum);
   }
 };
+
+// Calls launch.template operator()<taps>() with the number of taps where a kernel is made for it.
+template <typename Launch>
+void with_taps(const DeltaTask& task, const Launch& launch) {
+  if (task.taps == 4) {
+    launch.template operator()<4>();
+  } else {
+    launch.template operator()<0>();
+  }
+}
 
 // Launchers; each puts its kernels on the queue.
 void delta_step(Queue& queue, const DeltaTask& task, const StepBatch& batch);

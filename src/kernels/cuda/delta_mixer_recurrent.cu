@@ -30,16 +30,15 @@ __device__ void convolve_token(const DeltaTask& task, const SequenceRows& rows, 
   float* state = rows.state + task.conv_offset;
   for (int i = static_cast<int>(threadIdx.x); i < width; i += kThreads) {
     const int c = channel_of(task, key_head, i);
-    ConvWindow window;
+    ConvWindow<0> window;
     window.load_weights(task, c);
     window.load_state(task, state, c);
-    shared.row[i] =
-        window.step(task, task.qkvz[at * task.qkvz_dim + key_head * task.group_dim + i]);
+    shared.row[i] = window.step(task.qkvz[at * task.qkvz_dim + key_head * task.group_dim + i]);
     window.store_state(task, state, c);
   }
   if (threadIdx.x < static_cast<unsigned>(task.ratio)) {
     const auto i = static_cast<int>(threadIdx.x);
-    const Gates gates = gates_of(task, at, key_head * task.ratio + i);
+    const Gates gates = gates_of(gate_inputs(task, at, key_head * task.ratio + i));
     shared.gates[2 * i] = gates.beta;
     shared.gates[2 * i + 1] = expf(gates.log_decay);
   }

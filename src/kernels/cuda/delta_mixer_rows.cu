@@ -10,6 +10,7 @@ constexpr int kThreads = 256;
 constexpr int kConvRows = 16;  // that a thread takes its channel through
 
 // Block (x, y, z): rows 16x … of sequence y, channels 256z ….
+template <int kTaps>
 __global__ void __launch_bounds__(kThreads) conv_rows_kernel(DeltaTask task) {
   const SequenceRows rows = task.sequences[blockIdx.y];
   const int first = static_cast<int>(blockIdx.x) * kConvRows;
@@ -19,24 +20,18 @@ __global__ void __launch_bounds__(kThreads) conv_rows_kernel(DeltaTask task) {
       task.qkvz + static_cast<int64_t>(rows.token_begin) * task.qkvz_dim + qkvz_column(task, c);
   const float* state = rows.state + task.conv_offset + c;
   const int past = task.taps - 1;
-  ConvWindow window;
+  ConvWindow<kTaps> window;
   window.load_weights(task, c);
-#pragma unroll
-  for (int j = 0; j < kMaxTaps - 1; ++j) {
+  window.load_past(task, [&](int j) {
     const int t = first - past + j;
-    if (j >= past) {
-      window.past[j] = 0.0f;
-    } else if (t < 0) {
-      window.past[j] = state[static_cast<int64_t>(past + t) * task.channels];
-    } else {
-      window.past[j] = x[static_cast<int64_t>(t) * task.qkvz_dim];
-    }
-  }
+    return t < 0 ? state[static_cast<int64_t>(past + t) * task.channels]
+                 : x[static_cast<int64_t>(t) * task.qkvz_dim];
+  });
   const int end = min(first + kConvRows, rows.num_tokens);
   float* out = task.mixed + static_cast<int64_t>(rows.token_begin) * task.channels + c;
   for (int t = first; t < end; ++t) {
     out[static_cast<int64_t>(t) * task.channels] =
-        window.step(task, x[static_cast<int64_t>(t) * task.qkvz_dim]);
+        window.step(x[static_cast<int64_t>(t) * task.qkvz_dim]);
   }
 }
 
@@ -74,7 +69,7 @@ __global__ void __launch_bounds__(kThreads) normalize_rows_kernel(DeltaTask task
     for (int i = lane; i < task.dk; i += kWarp) x[i] *= factor;
   }
   for (int h = static_cast<int>(threadIdx.x); h < task.value_heads; h += kThreads) {
-    const Gates gates = gates_of(task, at, h);
+    const Gates gates = gates_of(gate_inputs(task, at, h));
     task.beta[at * task.value_heads + h] = gates.beta;
     task.decay[at * task.value_heads + h] = gates.log_decay;
   }
@@ -102,9 +97,10 @@ __global__ void __launch_bounds__(kThreads) gated_norm_rows_kernel(DeltaTask tas
 void delta_rows_before(Queue& queue, const DeltaTask& task, const StepBatch& batch) {
   const auto sequences = static_cast<unsigned>(batch.num_sequences);
   const unsigned slices = blocks_for(task.channels, kThreads);
-  HS_LAUNCH(queue,
-            (Grid{.x = blocks_for(batch.max_tokens, kConvRows), .y = sequences, .z = slices}),
-            Grid{.x = kThreads}, 0, conv_rows_kernel, task);
+  const Grid tiles{.x = blocks_for(batch.max_tokens, kConvRows), .y = sequences, .z = slices};
+  with_taps(task, [&]<int kTaps>() {
+    HS_LAUNCH(queue, tiles, Grid{.x = kThreads}, 0, conv_rows_kernel<kTaps>, task);
+  });
   HS_LAUNCH(queue, (Grid{.x = slices, .y = sequences}), Grid{.x = kThreads}, 0, conv_state_kernel,
             task);
   HS_LAUNCH(queue, (Grid{.x = blocks_for(batch.max_tokens, 1), .y = sequences}),

@@ -26,37 +26,42 @@ __device__ __forceinline__ int step_row_floats(const DeltaTask& task) {
   return (2 + task.ratio) * kDim;
 }
 
-// The block's channels through the convolution; the conv state moves on.
-__device__ void convolve(const DeltaTask& task, const SequenceRows& rows, int key_head,
-                         const StepShared& shared) {
-  const int width = step_row_floats(task);
+// Channel i of the block (q, k, then the value heads') in `mixed`.
+__device__ __forceinline__ int step_channel(const DeltaTask& task, int key_head, int i) {
+  const int key_dim = task.key_heads * kDim;
+  if (i < kDim) return key_head * kDim + i;
+  if (i < 2 * kDim) return key_dim + key_head * kDim + i - kDim;
+  return 2 * key_dim + key_head * task.ratio * kDim + i - 2 * kDim;
+}
+
+// The block's channels through the convolution, and the gates; the conv state moves on.
+template <int kTaps>
+__device__ __forceinline__ void convolve(const DeltaTask& task, const SequenceRows& rows,
+                                         int key_head, const StepShared& shared) {
+  const int width = step_row_floats(task), num_gates = rows.num_tokens * task.ratio;
+  const auto thread = static_cast<int>(threadIdx.x);
   float* state = rows.state + task.conv_offset;
   const float* x = task.qkvz + static_cast<int64_t>(rows.token_begin) * task.qkvz_dim +
                    key_head * task.group_dim;
-  for (int i = static_cast<int>(threadIdx.x); i < width; i += static_cast<int>(blockDim.x)) {
-    const int key_dim = task.key_heads * kDim;
-    const int c = i < kDim       ? key_head * kDim + i
-                  : i < 2 * kDim ? key_dim + key_head * kDim + i - kDim
-                                 : 2 * key_dim + key_head * task.ratio * kDim + i - 2 * kDim;
-    ConvWindow window;
-    window.load_weights(task, c);
+  GateInputs inputs = {};
+  if (thread < num_gates) {  // at most 8 tokens · 4 heads
+    inputs = gate_inputs(task, rows.token_begin + thread / task.ratio,
+                         key_head * task.ratio + thread % task.ratio);
+  }
+  for (int i = thread; i < width; i += static_cast<int>(blockDim.x)) {
+    const int c = step_channel(task, key_head, i);
+    ConvWindow<kTaps> window;
     window.load_state(task, state, c);
+    window.load_weights(task, c);
     for (int t = 0; t < rows.num_tokens; ++t) {
-      shared.rows[t * width + i] =
-          window.step(task, x[static_cast<int64_t>(t) * task.qkvz_dim + i]);
+      shared.rows[t * width + i] = window.step(x[static_cast<int64_t>(t) * task.qkvz_dim + i]);
     }
     window.store_state(task, state, c);
   }
-}
-
-__device__ void compute_gates(const DeltaTask& task, const SequenceRows& rows, int key_head,
-                              const StepShared& shared) {
-  const int count = rows.num_tokens * task.ratio;
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) {
-    const Gates gates =
-        gates_of(task, rows.token_begin + i / task.ratio, key_head * task.ratio + i % task.ratio);
-    shared.gates[2 * i] = gates.beta;
-    shared.gates[2 * i + 1] = expf(gates.log_decay);
+  if (thread < num_gates) {
+    const Gates gates = gates_of(inputs);
+    shared.gates[2 * thread] = gates.beta;
+    shared.gates[2 * thread + 1] = expf(gates.log_decay);
   }
 }
 
@@ -172,7 +177,7 @@ __device__ __forceinline__ void run_head(const DeltaTask& task, const SequenceRo
 }
 
 // kHeads value heads at the same time, the others of the group after them.
-template <int kHeads>
+template <int kHeads, int kTaps>
 __global__ void __launch_bounds__(kHeads* kHeadThreads, kHeads == 1 ? 2 : 1)
     delta_step_kernel(DeltaTask task) {
   extern __shared__ float4 step_shared[];
@@ -199,8 +204,7 @@ __global__ void __launch_bounds__(kHeads* kHeadThreads, kHeads == 1 ? 2 : 1)
         state[i] = __ldcs(reinterpret_cast<float4*>(s + i * kDim));
     }
     if (first == 0) {
-      compute_gates(task, rows, key_head, shared);
-      convolve(task, rows, key_head, shared);
+      convolve<kTaps>(task, rows, key_head, shared);
       __syncthreads();
     }
     run_head(task, rows, h, shared, reinterpret_cast<float*>(partials[slot]),
@@ -225,11 +229,15 @@ void delta_step(Queue& queue, const DeltaTask& task, const StepBatch& batch) {
   const int64_t shared_bytes =
       tokens * ((2 + task.ratio) * kDim + 2 * task.ratio) * static_cast<int64_t>(sizeof(float));
   const bool few = static_cast<int64_t>(grid.x) * grid.y <= queue.num_sms();
-  if (few && task.ratio > 1) {
-    HS_LAUNCH(queue, grid, Grid{.x = 2 * kHeadThreads}, shared_bytes, delta_step_kernel<2>, task);
-  } else {
-    HS_LAUNCH(queue, grid, Grid{.x = kHeadThreads}, shared_bytes, delta_step_kernel<1>, task);
-  }
+  with_taps(task, [&]<int kTaps>() {
+    if (few && task.ratio > 1) {
+      HS_LAUNCH(queue, grid, Grid{.x = 2 * kHeadThreads}, shared_bytes,
+                (delta_step_kernel<2, kTaps>), task);
+    } else {
+      HS_LAUNCH(queue, grid, Grid{.x = kHeadThreads}, shared_bytes, (delta_step_kernel<1, kTaps>),
+                task);
+    }
+  });
 }
 
 }  // namespace hotset::cuda

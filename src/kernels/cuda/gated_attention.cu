@@ -71,7 +71,7 @@ void gated_attention(cuda::Queue& queue, const GatedAttention& layer, const Step
   const int64_t partials = static_cast<int64_t>(batch.num_tokens) * task.heads * task.splits;
   task.weights = reinterpret_cast<float2*>(buffers.scratch);
   task.sums = buffers.scratch + 2 * partials;
-  cuda::attention_rows(queue, task, batch);
+  if (!by_tensor || !cuda::fits_fused_rows(task, batch)) cuda::attention_rows(queue, task, batch);
   if (by_tensor) {
     cuda::attention_tensor(queue, task, batch);
   } else {

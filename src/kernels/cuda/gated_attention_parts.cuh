@@ -80,6 +80,8 @@ __device__ __forceinline__ Split split_of(int64_t visible, int tile, int split, 
 // Launchers. How many splits a step has, and whether the kernel knows the shape, are the host's
 // questions alone.
 [[nodiscard]] bool fits_attention_tensor(const AttentionTask& task);
+// attention_tensor makes queries, keys and values itself: no attention_rows.
+[[nodiscard]] bool fits_fused_rows(const AttentionTask& task, const StepBatch& batch);
 [[nodiscard]] int tensor_splits(const AttentionTask& task, const StepBatch& batch, int num_sms);
 [[nodiscard]] int simple_splits(const AttentionTask& task, const StepBatch& batch, int num_sms);
 void attention_rows(Queue& queue, const AttentionTask& task, const StepBatch& batch);

@@ -11,6 +11,7 @@
 // is in use. Key warps have a softmax of their own and are merged at the end.
 #include <algorithm>
 
+#include "kernels/cuda/attention_fused_rows.cuh"
 #include "kernels/cuda/gated_attention_parts.cuh"
 #include "kernels/cuda/mma.cuh"
 
@@ -19,9 +20,11 @@ namespace {
 
 constexpr int kThreads = 128;
 
-template <typename T, int kDimension, int kRows, int kKeys>
+// Fused: the block makes queries, keys and values of its rows itself.
+template <typename T, int kDimension, int kRows, int kKeys, bool kIsFused>
 struct Layout {
   using Value = T;
+  static constexpr bool kFused = kIsFused;
   static constexpr int kDim = kDimension;
   static constexpr int kRowWarps = kRows;
   static constexpr int kKeyWarps = kKeys;
@@ -79,6 +82,40 @@ __device__ __forceinline__ void load_queries(const AttentionTask& task, const Bl
         make_uint4(halves[0].high, halves[1].high, halves[2].high, halves[3].high);
     *reinterpret_cast<uint4*>(low + to) =
         make_uint4(halves[0].low, halves[1].low, halves[2].low, halves[3].low);
+  }
+}
+
+// The queries of the tile's rows from the projection; a warp every fourth row, all rows' loads
+// ahead of the first sum.
+template <typename L>
+__device__ __forceinline__ void make_queries(const AttentionTask& task, const Block& block,
+                                             std::byte* high, std::byte* low) {
+  using Value = typename L::Value;
+  constexpr int kWarps = kThreads / kWarp, kEach = L::kBlockRows / kWarps;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  HeadLanes<L::kDim> heads[kEach] = {};
+#pragma unroll
+  for (int n = 0; n < kEach; ++n) {
+    const int64_t row = global_row(task, block, warp + kWarps * n);
+    if (row >= 0) heads[n].load(task.query_gate + row * 2 * L::kDim, lane);
+  }
+#pragma unroll
+  for (int n = 0; n < kEach; ++n) {
+    const int i = warp + kWarps * n;
+    const int64_t row = global_row(task, block, i);
+    if (row >= 0) {
+      heads[n].norm_and_turn(task, task.q_norm, task.cos_sin + row / task.heads * task.rotary,
+                             lane);
+    }
+#pragma unroll
+    for (int c = 0; c < HeadLanes<L::kDim>::kEach; ++c) {
+      const int column = lane + kWarp * c;
+      const uint32_t to = chunk_offset<L>(i, column / 8) + column % 8 * 2;
+      const Value rough = rounded<Value>(heads[n].x[c]);
+      *reinterpret_cast<Value*>(high + to) = rough;
+      *reinterpret_cast<Value*>(low + to) = rounded<Value>(heads[n].x[c] - widened(rough));
+    }
   }
 }
 
@@ -298,9 +335,19 @@ __device__ __forceinline__ void attend(const AttentionTask& task, const Sequence
   const int row_warp = warp % L::kRowWarps, key_warp = warp / L::kRowWarps;
   const uint32_t high = shared_address(shared), low = high + L::kQueryBytes;
   const uint32_t keys = low + L::kQueryBytes, values = keys + L::kTileBytes;
+  if constexpr (L::kFused) {
+    if (rows.first_position < block.part.end) {
+      store_new_rows<typename L::Value, L::kDim>(task, rows, block.kv_head, block.part);
+      __syncthreads();
+    }
+  }
   ask_for_tile<L>(task, rows, block, block.part.begin, 0, keys);
   ask_for_tile<L>(task, rows, block, block.part.begin, 1, values);
-  load_queries<L>(task, block, shared, shared + L::kQueryBytes);
+  if constexpr (L::kFused) {
+    make_queries<L>(task, block, shared, shared + L::kQueryBytes);
+  } else {
+    load_queries<L>(task, block, shared, shared + L::kQueryBytes);
+  }
   int64_t sees[2];  // the last position that each of the thread's rows sees
   for (int i = 0; i < 2; ++i) {
     const int r = block.first + row_warp * 16 + lane / 4 + 8 * i;
@@ -374,13 +421,16 @@ void launch_layout(Queue& queue, const AttentionTask& task, const StepBatch& bat
 
 template <typename T, int kDim>
 void launch_dim(Queue& queue, const AttentionTask& task, const StepBatch& batch) {
+  const bool fused = fits_fused_rows(task, batch);
   switch (block_rows(task, batch)) {
     case 16:
-      return launch_layout<Layout<T, kDim, 1, 4>>(queue, task, batch);
+      return fused ? launch_layout<Layout<T, kDim, 1, 4, true>>(queue, task, batch)
+                   : launch_layout<Layout<T, kDim, 1, 4, false>>(queue, task, batch);
     case 32:
-      return launch_layout<Layout<T, kDim, 2, 2>>(queue, task, batch);
+      return fused ? launch_layout<Layout<T, kDim, 2, 2, true>>(queue, task, batch)
+                   : launch_layout<Layout<T, kDim, 2, 2, false>>(queue, task, batch);
     default:
-      return launch_layout<Layout<T, kDim, 4, 1>>(queue, task, batch);
+      return launch_layout<Layout<T, kDim, 4, 1, false>>(queue, task, batch);
   }
 }
 
@@ -402,6 +452,10 @@ bool fits_attention_tensor(const AttentionTask& task) {
   return (task.type == KvType::kBF16 || task.type == KvType::kF16) &&
          (task.dim == 64 || task.dim == 128 || task.dim == 256) && task.page_tokens % 64 == 0 &&
          task.layer_offset % 16 == 0;
+}
+
+bool fits_fused_rows(const AttentionTask& task, const StepBatch& batch) {
+  return block_rows(task, batch) <= 32 && task.rotary == kFusedRotary;
 }
 
 // Two blocks a multiprocessor for a memory-bound step; prefill blocks are larger, and are merged
