@@ -147,6 +147,9 @@ class RealRuntime final : public Runtime {
   Status wait(Stream stream, Event event) override {
     return check(cudaStreamWaitEvent(native(stream), native(event), 0), "cudaStreamWaitEvent");
   }
+  Status synchronize(Event event) override {
+    return check(cudaEventSynchronize(native(event)), "cudaEventSynchronize");
+  }
   Result<bool> is_done(Event event) override {
     const cudaError_t state = cudaEventQuery(native(event));
     if (state == cudaErrorNotReady) return false;

@@ -80,6 +80,7 @@ class Runtime {
   virtual void destroy(Event event) = 0;
   virtual Status record(Event event, Stream stream) = 0;
   virtual Status wait(Stream stream, Event event) = 0;  // the stream waits, not the caller
+  virtual Status synchronize(Event event) = 0;          // the caller waits
   virtual Result<bool> is_done(Event event) = 0;
   virtual Result<double> elapsed_seconds(Event begin, Event end) = 0;  // both done
 

@@ -32,6 +32,8 @@ class Backend {
   [[nodiscard]] virtual PagePool& pages() = 0;
   [[nodiscard]] virtual StatePool& states() = 0;
 
+  // No step may ask for more logits than this.
+  [[nodiscard]] virtual int64_t max_logits() const = 0;
   // One step over all parts, at most `prefill_chunk` tokens in all. Writes the logits of the last
   // `num_logits` tokens, [num_logits, vocab_size], to host memory, and commits the sequences'
   // lengths. After an error the parts' sequences are of no more use.

@@ -33,6 +33,7 @@ class CpuBackend final : public Backend {
 
   [[nodiscard]] PagePool& pages() override { return pages_; }
   [[nodiscard]] StatePool& states() override { return states_; }
+  [[nodiscard]] int64_t max_logits() const override { return workspace_.shape.max_chunk; }
   Status forward(std::span<const SequencePart> parts, int64_t num_logits, float* logits) override;
   [[nodiscard]] bool has_mtp() const override { return weights_->mtp != nullptr; }
   Status forward_mtp(const SequencePart& part, int64_t num_logits, float* logits) override;

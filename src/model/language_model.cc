@@ -16,9 +16,15 @@
 #include "kvcache/sequence_cache.h"
 #include "memory/memory_info.h"
 #include "model/cpu_backend.h"
+#ifdef HOTSET_HAS_CUDA
+#include "model/gpu_backend.h"
+#endif
 
 namespace hotset {
 namespace {
+
+constexpr int64_t kCpuPrefillChunk = 512;
+constexpr int64_t kGpuPrefillChunk = 2048;
 
 // The directory, opened and understood.
 struct OpenModel {
@@ -54,6 +60,15 @@ RopeTable rope_table(const ModelConfig& c) {
 int64_t packed_bytes(const WeightPlan& plan) {
   int64_t bytes = plan.dense_bytes;
   for (const int64_t bank : plan.bank_bytes) bytes += bank;
+  return bytes;
+}
+
+// All weights but routed experts and the embedding table, which stays in host memory.
+int64_t gpu_dense_bytes(const WeightPlan& plan) {
+  int64_t bytes = plan.dense_bytes;
+  for (const LinearTask& task : plan.tasks) {
+    if (task.to == &plan.weights->embed_tokens) bytes -= task.plan.shape.bytes();
+  }
   return bytes;
 }
 
@@ -122,8 +137,11 @@ struct LanguageModel::Parts {
   ModelConfig config;
   RopeTable rope;
   LoadReport report;
+  std::string device_text;
   std::unique_ptr<cpu::WorkerPool> pool;
   std::unique_ptr<Backend> backend;
+
+  Status settle_options(const WeightPlan& plan, const DeviceChoice& choice);
 };
 
 Result<std::unique_ptr<Backend>> LanguageModel::create_cpu_backend(
@@ -142,6 +160,49 @@ Result<std::unique_ptr<Backend>> LanguageModel::create_cpu_backend(
                              .num_pages = num_pages});
 }
 
+#ifdef HOTSET_HAS_CUDA
+Result<std::unique_ptr<Backend>> LanguageModel::create_gpu_backend(
+    Parts& parts, std::unique_ptr<cuda::Runtime> runtime, std::unique_ptr<ModelWeights> weights) {
+  const ModelOptions& options = parts.options;
+  const std::string name = runtime->info().name;
+  HS_ASSIGN_OR_RETURN(std::unique_ptr<GpuBackend> backend,
+                      GpuBackend::create(std::move(runtime), parts.config, parts.rope, *parts.pool,
+                                         std::move(weights),
+                                         {.isa = options.isa,
+                                          .arithmetic = options.arithmetic,
+                                          .kv_type = options.kv_type,
+                                          .gpu_memory_bytes = options.gpu_memory_bytes,
+                                          .max_context = options.max_model_len,
+                                          .prefill_chunk = options.prefill_chunk,
+                                          .max_num_seqs = options.max_num_seqs,
+                                          .max_slots = options.max_expert_slots}));
+  const GpuMemoryUse& use = backend->memory_use();
+  parts.device_text =
+      fmt::format("{} with {} of {} experts ({:.2f} GiB of {:.2f} GiB), {}", name, use.num_slots,
+                  use.num_experts, static_cast<double>(use.slots) / (1 << 30),
+                  static_cast<double>(use.budget) / (1 << 30), parts.device_text);
+  return backend;
+}
+
+const GpuBackend* LanguageModel::gpu_backend() const {
+  return dynamic_cast<const GpuBackend*>(parts_->backend.get());
+}
+#else
+Result<std::unique_ptr<Backend>> LanguageModel::create_gpu_backend(
+    Parts& /*parts*/, std::unique_ptr<cuda::Runtime> /*runtime*/,
+    std::unique_ptr<ModelWeights> /*weights*/) {
+  return fail("this build has no CUDA", ErrorKind::kUnsupported);
+}
+
+const GpuBackend* LanguageModel::gpu_backend() const {
+  return nullptr;
+}
+#endif
+
+const std::string& LanguageModel::device_text() const {
+  return parts_->device_text;
+}
+
 LanguageModel::LanguageModel(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 LanguageModel::~LanguageModel() = default;
 
@@ -158,15 +219,42 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::load(const std::string& di
       .dense_8bit = options.dense_8bit, .mtp = options.mtp, .num_threads = chosen.cpu_threads};
   HS_ASSIGN_OR_RETURN(OpenModel open, open_model(directory, load_options));
   parts->config = open.config;
-  HS_ASSIGN_OR_RETURN(chosen.max_model_len,
-                      plan_context(open.config, chosen, packed_bytes(open.plan)));
-  chosen.prefill_chunk = std::clamp<int64_t>(chosen.prefill_chunk, 1, chosen.max_model_len);
+  HS_ASSIGN_OR_RETURN(DeviceChoice device,
+                      choose_device(options.device, options.gpu, options.gpu_memory_bytes,
+                                    gpu_dense_bytes(open.plan)));
+  HS_RETURN_IF_ERROR(parts->settle_options(open.plan, device));
   parts->rope = rope_table(parts->config);
   HS_ASSIGN_OR_RETURN(
       std::unique_ptr<ModelWeights> weights,
       load_weights(open.checkpoint, std::move(open.plan), load_options, progress, &parts->report));
-  HS_ASSIGN_OR_RETURN(parts->backend, create_cpu_backend(*parts, std::move(weights)));
+  if (device.runtime != nullptr) {
+    HS_ASSIGN_OR_RETURN(parts->backend,
+                        create_gpu_backend(*parts, std::move(device.runtime), std::move(weights)));
+  } else {
+    HS_ASSIGN_OR_RETURN(parts->backend, create_cpu_backend(*parts, std::move(weights)));
+  }
   return std::unique_ptr<LanguageModel>(new LanguageModel(std::move(parts)));
+}
+
+// What was left open in the options, now that model and device are known.
+Status LanguageModel::Parts::settle_options(const WeightPlan& plan, const DeviceChoice& choice) {
+  const bool on_gpu = choice.runtime != nullptr;
+  options.device = on_gpu ? Device::kCuda : Device::kCpu;
+  if (on_gpu && options.max_model_len == 0) {
+    HS_ASSIGN_OR_RETURN(const int64_t free, choice.runtime->free_bytes());
+    const int64_t asked = options.gpu_memory_bytes;
+    options.max_model_len = default_gpu_context(
+        asked > 0 ? std::min(asked, free) : free,
+        kv_bytes_per_token(config, kv_type_bytes(options.kv_type)), config.max_position_embeddings);
+  }
+  HS_ASSIGN_OR_RETURN(options.max_model_len, plan_context(config, options, packed_bytes(plan)));
+  if (options.prefill_chunk == 0) {
+    options.prefill_chunk = on_gpu ? kGpuPrefillChunk : kCpuPrefillChunk;
+  }
+  options.prefill_chunk = std::clamp<int64_t>(options.prefill_chunk, 1, options.max_model_len);
+  device_text = fmt::format("{} CPU threads, {}", options.cpu_threads, cpu::isa_name(options.isa));
+  if (!choice.why_cpu.empty()) device_text += fmt::format(" (no GPU: {})", choice.why_cpu);
+  return {};
 }
 
 const ModelConfig& LanguageModel::config() const {
@@ -212,7 +300,9 @@ Status LanguageModel::extend_by(SequenceState& sequence, std::span<const int32_t
   HS_RETURN_IF_ERROR(cache.reserve(end));
   float* to = logits.data();
   while (!ids.empty()) {
-    const size_t count = std::min(ids.size(), static_cast<size_t>(prefill_chunk()));
+    const int64_t most =
+        all_logits ? std::min(prefill_chunk(), parts_->backend->max_logits()) : prefill_chunk();
+    const size_t count = std::min(ids.size(), static_cast<size_t>(most));
     const bool last = count == ids.size();
     const int64_t num_logits = all_logits ? static_cast<int64_t>(count) : last ? 1 : 0;
     const SequencePart part{&cache, ids.first(count)};
@@ -235,6 +325,33 @@ Status LanguageModel::extend_all_logits(SequenceState& sequence, std::span<const
   HS_CHECK(logits.size() == ids.size() * static_cast<size_t>(vocab_size()), "{} logits for {} ids",
            logits.size(), ids.size());
   return extend_by(sequence, ids, true, logits);
+}
+
+Status LanguageModel::extend_batch(std::span<const SequenceStep> steps, std::span<float> logits) {
+  HS_CHECK(logits.size() == steps.size() * static_cast<size_t>(vocab_size()),
+           "{} logits for {} steps", logits.size(), steps.size());
+  std::vector<SequencePart> parts;
+  for (const SequenceStep& step : steps) {
+    SequenceCache& cache = static_cast<ModelSequence&>(*step.sequence).cache;
+    HS_RETURN_IF_ERROR(check_ids({&step.id, 1}, vocab_size()));
+    HS_CHECK(std::none_of(parts.begin(), parts.end(),
+                          [&](const SequencePart& part) { return part.cache == &cache; }),
+             "a sequence takes two steps at once");
+    if (cache.num_tokens() >= max_tokens()) {
+      return fail(
+          fmt::format("{} tokens exceed the context of {}", cache.num_tokens() + 1, max_tokens()),
+          ErrorKind::kResource);
+    }
+    HS_RETURN_IF_ERROR(cache.reserve(cache.num_tokens() + 1));
+    parts.push_back({&cache, {&step.id, 1}});
+  }
+  const auto most = static_cast<size_t>(std::min(prefill_chunk(), parts_->backend->max_logits()));
+  for (size_t at = 0; at < parts.size(); at += most) {
+    const auto some = std::span(parts).subspan(at, std::min(most, parts.size() - at));
+    HS_RETURN_IF_ERROR(parts_->backend->forward(
+        some, std::ssize(some), logits.data() + static_cast<int64_t>(at) * vocab_size()));
+  }
+  return {};
 }
 
 bool LanguageModel::has_mtp() const {

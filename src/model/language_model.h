@@ -8,10 +8,12 @@
 #include <string>
 
 #include "base/result.h"
+#include "cuda/runtime.h"
 #include "kernels/attention.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/queue.h"
 #include "model/backend.h"
+#include "model/choose_device.h"
 #include "model/config.h"
 #include "model/weights.h"
 #include "request/token_model.h"
@@ -20,14 +22,18 @@
 namespace hotset {
 
 struct ModelOptions {
-  int cpu_threads = 0;  // 0: one per processor this process may use
+  Device device = Device::kCpu;
+  int gpu = 0;                    // CUDA's number of the GPU
+  int64_t gpu_memory_bytes = 0;   // 0: what is free there, less a margin
+  int64_t max_expert_slots = -1;  // −1: as many as fit; fewer for tests and measurements
+  int cpu_threads = 0;            // 0: one per processor this process may use
   bool pin_threads = true;
   cpu::Isa isa = cpu::Isa::kScalar;  // detect_isa() picks the best
   cpu::Arithmetic arithmetic = cpu::Arithmetic::kFast;
   KvType kv_type = KvType::kBF16;
   int64_t max_model_len = 0;  // 0: what the config says, cut to what memory allows
   int64_t max_num_seqs = 4;   // sequences that may hold state at once
-  int64_t prefill_chunk = 512;
+  int64_t prefill_chunk = 0;  // 0: 512 on the CPU, 2048 on a GPU
   bool dense_8bit = false;
   bool mtp = false;  // also load the multi-token-prediction head, where the checkpoint has one
 };
@@ -51,6 +57,14 @@ struct ModelSummary {
 
 Result<ModelSummary> inspect_model(const std::string& directory, const ModelOptions& options);
 
+class GpuBackend;
+
+// One more token of one sequence.
+struct SequenceStep {
+  SequenceState* sequence = nullptr;
+  int32_t id = 0;
+};
+
 class LanguageModel : public TokenModel {
  public:
   // `directory`: what resolve_model() found.
@@ -61,7 +75,12 @@ class LanguageModel : public TokenModel {
 
   [[nodiscard]] const ModelConfig& config() const;
   [[nodiscard]] const LoadReport& load_report() const;
-  [[nodiscard]] const ModelOptions& options() const;  // zeros resolved
+  [[nodiscard]] const ModelOptions& options() const;  // zeros and kAuto resolved
+  // What computes, and where memory went: "16 CPU threads, AVX-512 VNNI", or the GPU's name with
+  // its experts' share and budget. After kAuto chose the CPU it says why.
+  [[nodiscard]] const std::string& device_text() const;
+  // Null on the CPU.
+  [[nodiscard]] const GpuBackend* gpu_backend() const;
 
   [[nodiscard]] int64_t vocab_size() const override;
   [[nodiscard]] int64_t max_tokens() const override;
@@ -74,6 +93,10 @@ class LanguageModel : public TokenModel {
   // As extend(), with the logits of every one of `ids`: fp32 [ids.size(), vocab_size].
   Status extend_all_logits(SequenceState& sequence, std::span<const int32_t> ids,
                            std::span<float> logits);
+
+  // As extend() for each of `steps`, in one pass over the weights: one token each of sequences that
+  // differ. Writes fp32 [steps.size(), vocab_size]; a row does not depend on the others.
+  Status extend_batch(std::span<const SequenceStep> steps, std::span<float> logits);
 
   // Drafts of the MTP head (model/forward.h, forward_mtp): to be called right after an extend of no
   // more than prefill_chunk() ids, with the ids that follow each of them. Writes the logits of all
@@ -94,6 +117,9 @@ class LanguageModel : public TokenModel {
   struct Parts;
   explicit LanguageModel(std::unique_ptr<Parts> parts);
   static Result<std::unique_ptr<Backend>> create_cpu_backend(const Parts& parts,
+                                                             std::unique_ptr<ModelWeights> weights);
+  static Result<std::unique_ptr<Backend>> create_gpu_backend(Parts& parts,
+                                                             std::unique_ptr<cuda::Runtime> runtime,
                                                              std::unique_ptr<ModelWeights> weights);
   Status extend_by(SequenceState& sequence, std::span<const int32_t> ids, bool all_logits,
                    std::span<float> logits);

@@ -16,12 +16,6 @@
 namespace hotset::cpu {
 namespace {
 
-void pause_briefly() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
-
 bool pin_this_thread(int cpu) {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -119,7 +113,7 @@ void WorkerPool::wait_while_equal(Counter& counter, uint32_t value) {
   do {
     for (int i = 0; i < 64; ++i) {
       if (counter.load(std::memory_order_acquire) != value) return;
-      pause_briefly();
+      relax();
     }
   } while (Clock::now() < deadline);
   for (int i = 0; i < 4; ++i) {

@@ -21,6 +21,15 @@ namespace hotset::cpu {
 // The processors this process may run on, one per core first, then their SMT siblings.
 [[nodiscard]] std::vector<int> allowed_cpus();
 
+// For loops that watch memory: lets a sibling thread have the core's units for a moment.
+inline void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  std::this_thread::yield();
+#endif
+}
+
 class WorkerPool {
  public:
   // num_threads counts the caller; 0 means one per allowed processor. pin binds worker i to the

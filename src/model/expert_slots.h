@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// The GPU slots of routed experts and the tables by which kernels find experts: the mechanism under
+// the slot cache's policy (experts/slot_cache.h).
+//
+// A slot takes one expert record (gate, up, down as they lie in its bank), by one copy. Copies run
+// on a stream of their own, from pinned banks, beside the steps; tables change between steps only,
+// on the queue's stream, so a step sees one table from its first layer to its last.
+//
+//   after step n:  end_step(n)    uses → cache, plan, evictions leave the table, copies start
+//   before n + 1:  begin_step()   copies that are done enter the table
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "cuda/device_memory.h"
+#include "experts/slot_cache.h"
+#include "kernels/cuda/expert_exchange.h"
+#include "kernels/cuda/expert_table.h"
+#include "kernels/cuda/queue.h"
+#include "model/config.h"
+#include "model/weights.h"
+
+namespace hotset {
+
+// Expert records of a model, from its host views.
+[[nodiscard]] int64_t expert_slot_bytes(const ModelWeights& host);  // the largest, 256-byte aligned
+[[nodiscard]] int64_t num_routed_experts(const ModelWeights& host);
+
+class ExpertSlots {
+ public:
+  // The queue, `host` (its banks pinned) and `views` (gpu_weights.h) outlive the slots. Fills them
+  // before it returns.
+  static Result<std::unique_ptr<ExpertSlots>> create(cuda::Queue& queue, const ModelWeights& host,
+                                                     const ModelWeights& views, int64_t num_slots);
+  ~ExpertSlots();
+  ExpertSlots(const ExpertSlots&) = delete;
+  ExpertSlots& operator=(const ExpertSlots&) = delete;
+
+  // Device memory that create() takes.
+  [[nodiscard]] static int64_t memory_bytes(const ModelWeights& host, int64_t num_slots);
+
+  [[nodiscard]] bool all_resident() const { return all_resident_; }
+  [[nodiscard]] int64_t num_slots() const { return num_slots_; }
+  [[nodiscard]] int64_t slot_bytes() const { return slot_bytes_; }
+  [[nodiscard]] int64_t copied_bytes() const { return copied_bytes_; }
+
+  // Where a layer's experts lie now; the same addresses for all steps.
+  [[nodiscard]] cuda::ExpertTable table(int64_t layer) const;
+  // The same experts found through another table, [number of experts of the layer].
+  [[nodiscard]] cuda::ExpertTable table_at(int64_t layer,
+                                           const cuda::ExpertAddress* addresses) const;
+  [[nodiscard]] bool is_resident(int64_t layer, int64_t expert) const;
+  // Addresses of an expert's three matrices in a copy of its record.
+  [[nodiscard]] cuda::ExpertAddress address_in(const std::byte* record, int64_t layer,
+                                               int64_t expert) const;
+  // An expert's record in host memory.
+  [[nodiscard]] std::span<const std::byte> record(int64_t layer, int64_t expert) const;
+
+  Status begin_step();
+  // `ids_of(layer)`: what the routers chose, routed experts only; empty where nothing is known.
+  template <typename IdsOf>
+  Status end_step(const IdsOf& ids_of) {
+    if (!cache_) return {};
+    for (const int64_t layer : moe_layers_) {
+      const std::span<const uint16_t> ids = ids_of(layer);
+      if (!ids.empty()) cache_->use(index_in_cache(layer), step_, ids);
+    }
+    return start_copies();
+  }
+  [[nodiscard]] const SlotCacheCounts* cache_counts() const {
+    return cache_ ? &cache_->counts() : nullptr;
+  }
+
+ private:
+  struct Copy {
+    int32_t slot = 0;
+    cuda::Event done;
+  };
+  struct Layer {
+    std::vector<cuda::ExpertGroup> groups;
+    int64_t first_address = 0;
+    int32_t cache_index = -1;
+  };
+
+  ExpertSlots(cuda::Queue& queue, const ModelWeights& host);
+  [[nodiscard]] int32_t index_in_cache(int64_t layer) const {
+    return layers_[static_cast<size_t>(layer)].cache_index;
+  }
+  Status allocate(int64_t num_slots);
+  Status create_groups(const ModelWeights& views);
+  Status fill_all();
+  Status fill_by_cache();
+  Status copy_record(int64_t layer, int64_t expert, int64_t slot, cuda::Stream stream);
+  Status start_copies();
+  Status send_changes();
+  [[nodiscard]] std::byte* slot_data(int64_t slot) const {
+    return slots_.data() + slot * slot_bytes_;
+  }
+
+  cuda::Queue& queue_;
+  const ModelWeights& host_;
+  std::vector<Layer> layers_;
+  std::vector<int64_t> moe_layers_;
+  int64_t num_slots_ = 0;
+  int64_t slot_bytes_ = 0;
+  bool all_resident_ = false;
+  cuda::DeviceMemory slots_;
+  cuda::DeviceMemory addresses_;
+  cuda::DeviceMemory orders_;
+  cuda::DeviceMemory changes_;  // pinned: a count, then AddressChange entries
+  std::vector<cuda::ExpertAddress> host_addresses_;
+  std::optional<SlotCache> cache_;
+  cuda::Stream copy_stream_;
+  std::vector<Copy> copies_;  // in flight, in the order of the stream
+  std::vector<cuda::Event> spare_events_;
+  int64_t step_ = 0;
+  int64_t copied_bytes_ = 0;
+};
+
+}  // namespace hotset

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/gpu_backend.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "base/checked_math.h"
+#include "kernels/cuda/delta_mixer.h"
+#include "kernels/gated_attention.h"
+
+namespace hotset {
+namespace {
+
+// Never promised to anyone: what the driver takes for graphs, kernels' code and its own lists.
+constexpr int64_t kMarginBytes = int64_t{512} << 20;
+constexpr int64_t kLogitsBytes = int64_t{64} << 20;
+
+int64_t widest_input(const ModelConfig& c) {
+  return std::max({c.hidden_size, c.value_dim(), c.num_attention_heads * c.head_dim,
+                   c.moe_intermediate_size, c.shared_expert_intermediate_size,
+                   c.intermediate_size});
+}
+
+GatedAttention attention_shape(const ModelConfig& c, KvType type) {
+  return {.num_heads = c.num_attention_heads,
+          .num_kv_heads = c.num_key_value_heads,
+          .head_dim = c.head_dim,
+          .rotary_dims = c.rotary_dim(),
+          .kv_type = type,
+          .page_tokens = kPageTokens};
+}
+
+// Scratch of the largest single operation of a step.
+int64_t scratch_bytes(const ModelConfig& c, const ModelWeights& host, int64_t chunk) {
+  const DeltaNetShape delta{.num_key_heads = c.linear_num_key_heads,
+                            .num_value_heads = c.linear_num_value_heads,
+                            .key_head_dim = c.linear_key_head_dim,
+                            .value_head_dim = c.linear_value_head_dim};
+  int64_t bytes = std::max(cuda::matmul_scratch_bytes(chunk, widest_input(c)),
+                           cuda::delta_mixer_scratch_bytes(delta, chunk));
+  for (const LayerWeights& layer : host.layers) {
+    const cuda::ExpertGroup group{.encoding = layer.experts.back(), .num_experts = 1};
+    const cuda::ExpertGroup routed{.encoding = layer.experts.front(),
+                                   .num_experts = static_cast<int32_t>(layer.experts.size())};
+    for (const cuda::ExpertGroup& g : {group, routed}) {
+      const cuda::ExpertTable table{.groups = &g, .num_groups = 1};
+      bytes =
+          std::max(bytes, cuda::moe_scratch_bytes(table, chunk, c.hidden_size,
+                                                  static_cast<int32_t>(c.num_experts_per_tok + 1)));
+    }
+  }
+  return bytes;
+}
+
+std::string gib(int64_t bytes) {
+  return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / (int64_t{1} << 30));
+}
+
+}  // namespace
+
+GpuBackend::GpuBackend(std::unique_ptr<cuda::Runtime> runtime, const ModelConfig& config,
+                       cpu::WorkerPool& pool, std::unique_ptr<ModelWeights> weights,
+                       const GpuBackendOptions& options)
+    : runtime_(std::move(runtime)),
+      config_(config),
+      options_(options),
+      host_(std::move(weights)),
+      queue_{.runtime = *runtime_, .arithmetic = options.arithmetic},
+      cpu_queue_{.pool = pool, .isa = options.isa, .arithmetic = options.arithmetic} {}
+
+GpuBackend::~GpuBackend() {
+  if (queue_.stream.handle != nullptr) (void)runtime_->synchronize(queue_.stream);
+  for (const auto& [key, graph] : graphs_) runtime_->destroy(graph);
+  experts_.reset();
+  slots_.reset();
+  if (queue_.stream.handle != nullptr) runtime_->destroy(queue_.stream);
+  for (void* data : pinned_) runtime_->unpin(data);
+}
+
+Result<std::unique_ptr<GpuBackend>> GpuBackend::create(std::unique_ptr<cuda::Runtime> runtime,
+                                                       const ModelConfig& config,
+                                                       const RopeTable& rope, cpu::WorkerPool& pool,
+                                                       std::unique_ptr<ModelWeights> weights,
+                                                       const GpuBackendOptions& options) {
+  std::unique_ptr<GpuBackend> backend(
+      new GpuBackend(std::move(runtime), config, pool, std::move(weights), options));
+  HS_RETURN_IF_ERROR(backend->allocate(rope));
+  return backend;
+}
+
+Status GpuBackend::pin_weights(bool banks) {
+  const auto pin = [&](const HugeBuffer& memory) -> Status {
+    if (memory.size() == 0) return {};
+    HS_RETURN_IF_ERROR(runtime_->pin(memory.data(), memory.size()));
+    pinned_.push_back(memory.data());
+    return {};
+  };
+  HS_RETURN_IF_ERROR(pin(host_->dense_memory));
+  for (const HugeBuffer& bank : host_->banks) {
+    if (banks) HS_RETURN_IF_ERROR(pin(bank));
+  }
+  return {};
+}
+
+Status GpuBackend::allocate(const RopeTable& rope) {
+  HS_ASSIGN_OR_RETURN(queue_.stream, runtime_->create_stream());
+  HS_ASSIGN_OR_RETURN(const Sizes sizes, plan_memory());
+  HS_RETURN_IF_ERROR(pin_weights(use_.num_slots < use_.num_experts));
+  HS_ASSIGN_OR_RETURN(weights_, upload_weights(*runtime_, queue_.stream, *host_));
+  HS_ASSIGN_OR_RETURN(queue_.scratch, cuda::Scratch::create(*runtime_, sizes.scratch_bytes));
+  HS_RETURN_IF_ERROR(create_caches(sizes));
+  HS_RETURN_IF_ERROR(create_workspace(sizes));
+  HS_RETURN_IF_ERROR(create_step_buffers(rope));
+  HS_RETURN_IF_ERROR(create_experts());
+  RopeView device_rope = rope.view();
+  device_rope.inv_freq = reinterpret_cast<const double*>(rope_memory_.data());
+  context_.emplace(
+      ForwardContext<cuda::Queue>{.config = config_,
+                                  .weights = *weights_.views,
+                                  .rope = device_rope,
+                                  .queue = queue_,
+                                  .workspace = workspace_,
+                                  .experts = *experts_,
+                                  .cache = {.kv_layer_bytes = sizes.pages.layer_bytes(),
+                                            .state_layer_floats = sizes.states.layer_floats(),
+                                            .delta_floats = sizes.states.delta_floats}});
+  return runtime_->synchronize(queue_.stream);
+}
+
+// Everything has its size before anything is allocated; slots take what is left.
+Result<GpuBackend::Sizes> GpuBackend::plan_memory() {
+  const ModelConfig& c = config_;
+  const int64_t chunk = options_.prefill_chunk;
+  max_pages_ = ceil_div(options_.max_context, kPageTokens);
+  max_logits_ = std::clamp(kLogitsBytes / (4 * c.vocab_size), options_.max_num_seqs,
+                           std::max(chunk, options_.max_num_seqs));
+  Sizes sizes{
+      .rows = {.max_chunk = chunk,
+               .max_context = options_.max_context,
+               .page_tokens = kPageTokens,
+               .kv_type = options_.kv_type},
+      .mixers = {.attention_floats = gated_attention_scratch_floats(
+                     queue_, attention_shape(c, options_.kv_type), chunk, options_.max_context)},
+      .pages = page_pool_shape(c, false, kv_type_bytes(options_.kv_type)),
+      .states = state_pool_shape(c, options_.max_num_seqs),
+      .scratch_bytes = scratch_bytes(c, *host_, chunk)};
+  sizes.pages.num_pages = max_pages_ + options_.max_num_seqs;
+
+  HS_ASSIGN_OR_RETURN(const int64_t free, runtime_->free_bytes());
+  const int64_t asked = options_.gpu_memory_bytes;
+  use_.budget = asked > 0 ? std::min(asked, free) : free;
+  use_.num_experts = num_routed_experts(*host_);
+  use_.weights = gpu_weight_bytes(*host_);
+  use_.kv_pages = sizes.pages.bytes();
+  use_.states = sizes.states.num_slots * sizes.states.slot_floats() * 4;
+  use_.workspace = workspace_bytes(c, sizes.rows, sizes.mixers) + sizes.scratch_bytes +
+                   step_input_bytes() + max_logits_ * c.vocab_size * 4 +
+                   ExpertsRunner<cuda::Queue>::memory_bytes(c, *host_, chunk, false) +
+                   ExpertSlots::memory_bytes(*host_, 0);
+  const int64_t fixed = use_.weights + use_.kv_pages + use_.states + use_.workspace + kMarginBytes;
+  const int64_t slot_bytes = std::max<int64_t>(1, expert_slot_bytes(*host_));
+  const int64_t wanted =
+      options_.max_slots >= 0 ? std::min(options_.max_slots, use_.num_experts) : use_.num_experts;
+  use_.num_slots = std::min((use_.budget - fixed) / slot_bytes, wanted);
+  use_.slots = use_.num_slots * slot_bytes;
+  if (use_.budget < fixed || use_.num_slots < std::min<int64_t>(1, wanted)) {
+    return fail(does_not_fit(free, fixed), ErrorKind::kResource);
+  }
+  return sizes;
+}
+
+std::string GpuBackend::does_not_fit(int64_t free, int64_t fixed) const {
+  return fmt::format(
+      "the GPU budget is {} ({} are free), and weights {}, KV cache {}, states {}, buffers {} and "
+      "a margin of {} take {} without any expert; try --max-model-len {}, a smaller "
+      "--prefill-chunk, --dense-8bit, or --device cpu",
+      gib(use_.budget), gib(free), gib(use_.weights), gib(use_.kv_pages), gib(use_.states),
+      gib(use_.workspace), gib(kMarginBytes), gib(fixed),
+      std::max<int64_t>(kPageTokens, options_.max_context / 2));
+}
+
+Status GpuBackend::create_caches(const Sizes& sizes) {
+  HS_ASSIGN_OR_RETURN(page_memory_, cuda::DeviceMemory::allocate(*runtime_, use_.kv_pages));
+  pages_.emplace(PagePool::create_in(sizes.pages, page_memory_.data()));
+  HS_ASSIGN_OR_RETURN(cuda::DeviceMemory states,
+                      cuda::DeviceMemory::allocate(*runtime_, use_.states));
+  state_memory_.emplace(queue_, std::move(states));
+  states_.emplace(StatePool::create_in(sizes.states, *state_memory_));
+  return {};
+}
+
+Status GpuBackend::create_workspace(const Sizes& sizes) {
+  const int64_t chunk = sizes.rows.max_chunk;
+  HS_ASSIGN_OR_RETURN(
+      workspace_memory_,
+      cuda::DeviceMemory::allocate(*runtime_, workspace_bytes(config_, sizes.rows, sizes.mixers)));
+  workspace_ = place_workspace(config_, sizes.rows, sizes.mixers, workspace_memory_.data());
+  const std::vector<float> ones(static_cast<size_t>(chunk), 1.0f);
+  HS_RETURN_IF_ERROR(runtime_->fill(workspace_.dense_ids, 0, chunk * 4, queue_.stream));
+  HS_RETURN_IF_ERROR(
+      runtime_->copy(workspace_.dense_weights, ones.data(), chunk * 4, queue_.stream));
+  return runtime_->synchronize(queue_.stream);  // `ones` ends here
+}
+
+Status GpuBackend::create_step_buffers(const RopeTable& rope) {
+  using cuda::DeviceMemory;
+  const int64_t rope_bytes = std::ssize(rope.inv_freq) * static_cast<int64_t>(sizeof(double));
+  HS_ASSIGN_OR_RETURN(rope_memory_, DeviceMemory::allocate(*runtime_, rope_bytes));
+  HS_RETURN_IF_ERROR(
+      runtime_->copy(rope_memory_.data(), rope.inv_freq.data(), rope_bytes, queue_.stream));
+  HS_ASSIGN_OR_RETURN(input_device_, DeviceMemory::allocate(*runtime_, step_input_bytes()));
+  HS_ASSIGN_OR_RETURN(input_host_, DeviceMemory::allocate(*runtime_, step_input_bytes(),
+                                                          cuda::MemoryKind::kPinned));
+  const int64_t logits_bytes = max_logits_ * config_.vocab_size * 4;
+  HS_ASSIGN_OR_RETURN(logits_device_, DeviceMemory::allocate(*runtime_, logits_bytes));
+  HS_ASSIGN_OR_RETURN(logits_host_,
+                      DeviceMemory::allocate(*runtime_, logits_bytes, cuda::MemoryKind::kPinned));
+  return runtime_->synchronize(queue_.stream);
+}
+
+Status GpuBackend::create_experts() {
+  using Runner = ExpertsRunner<cuda::Queue>;
+  const auto ranks = static_cast<int32_t>(config_.num_experts_per_tok + 1);
+  const int64_t width =
+      std::max(config_.moe_intermediate_size, config_.shared_expert_intermediate_size);
+  cpu_queue_.scratch.reserve(
+      hotset::moe_scratch_bytes(Runner::kMaxSharedTokens * ranks, config_.hidden_size, width, 1,
+                                config_.num_experts + 1, cpu_queue_.pool.num_threads()));
+  HS_ASSIGN_OR_RETURN(slots_, ExpertSlots::create(queue_, *host_, *weights_.views, use_.num_slots));
+  HS_ASSIGN_OR_RETURN(experts_, Runner::create(queue_, cpu_queue_, config_, *host_, *slots_,
+                                               options_.prefill_chunk));
+  return {};
+}
+
+int64_t GpuBackend::step_input_bytes() const {
+  const int64_t rows = options_.max_num_seqs * static_cast<int64_t>(sizeof(SequenceRows));
+  const int64_t pages = options_.max_num_seqs * ceil_div(options_.max_context, kPageTokens) *
+                        static_cast<int64_t>(sizeof(std::byte*));
+  return round_up(rows, 256) + round_up(options_.prefill_chunk * 4, 256) + pages;
+}
+
+GpuBackend::StepInput GpuBackend::step_input(std::byte* base) const {
+  const int64_t rows = options_.max_num_seqs * static_cast<int64_t>(sizeof(SequenceRows));
+  std::byte* ids = base + round_up(rows, 256);
+  return {.rows = reinterpret_cast<SequenceRows*>(base),
+          .ids = reinterpret_cast<int32_t*>(ids),
+          .pages = reinterpret_cast<std::byte**>(ids + round_up(options_.prefill_chunk * 4, 256))};
+}
+
+// Fills the pinned image and sends what the step uses of it.
+StepBatch GpuBackend::write_input(std::span<const SequencePart> parts) {
+  const StepInput to = step_input(input_host_.data());
+  const StepInput on_device = step_input(input_device_.data());
+  StepBatch batch{.sequences = on_device.rows,
+                  .num_sequences = static_cast<int32_t>(parts.size()),
+                  .max_positions = options_.max_context};
+  const auto send = [&](void* device, const void* host, int64_t bytes) {
+    queue_.note(runtime_->copy(device, host, bytes, queue_.stream));
+  };
+  for (size_t s = 0; s < parts.size(); ++s) {
+    const SequenceCache& cache = *parts[s].cache;
+    const auto count = static_cast<int32_t>(parts[s].ids.size());
+    const int64_t table = static_cast<int64_t>(s) * max_pages_;
+    const std::vector<std::byte*>& pages = cache.page_data();
+    to.rows[s] = {.first_position = cache.num_tokens(),
+                  .token_begin = batch.num_tokens,
+                  .num_tokens = count,
+                  .pages = on_device.pages + table,
+                  .state = cache.state_data()};
+    std::copy(parts[s].ids.begin(), parts[s].ids.end(), to.ids + batch.num_tokens);
+    std::copy(pages.begin(), pages.end(), to.pages + table);
+    send(on_device.pages + table, to.pages + table, std::ssize(pages) * 8);
+    batch.num_tokens += count;
+    batch.max_tokens = std::max(batch.max_tokens, count);
+  }
+  send(on_device.rows, to.rows, std::ssize(parts) * static_cast<int64_t>(sizeof(SequenceRows)));
+  send(on_device.ids, to.ids, int64_t{batch.num_tokens} * 4);
+  return batch;
+}
+
+void GpuBackend::put_on_stream(const StepBatch& batch, int64_t num_logits) {
+  const StepInput input = step_input(input_device_.data());
+  hotset::forward(*context_, batch,
+                  std::span<const int32_t>(input.ids, static_cast<size_t>(batch.num_tokens)),
+                  num_logits, reinterpret_cast<float*>(logits_device_.data()));
+}
+
+// Recorded only for one token a sequence: other shapes rarely come twice.
+Status GpuBackend::record_and_launch(const StepBatch& batch, int64_t num_logits) {
+  const GraphKey key{batch.num_tokens, batch.num_sequences, num_logits};
+  auto found = graphs_.find(key);
+  if (found == graphs_.end()) {
+    HS_RETURN_IF_ERROR(runtime_->begin_capture(queue_.stream));
+    put_on_stream(batch, num_logits);
+    auto graph = runtime_->end_capture(queue_.stream);
+    if (!queue_.status && graph) runtime_->destroy(*graph);
+    HS_RETURN_IF_ERROR(queue_.status);
+    if (!graph) return fail(graph.error());
+    found = graphs_.emplace(key, *graph).first;
+  }
+  return runtime_->launch(found->second, queue_.stream);
+}
+
+Status GpuBackend::run_step(const StepBatch& batch, int64_t num_logits) {
+  HS_RETURN_IF_ERROR(queue_.status);
+  const bool shared = experts_->needs_service(batch.num_tokens);
+  const bool decode = batch.max_tokens == 1 && batch.num_tokens == batch.num_sequences &&
+                      batch.num_tokens <= ExpertsRunner<cuda::Queue>::kMaxSharedTokens;
+  if ((decode && options_.record_graphs) || shared) {
+    HS_RETURN_IF_ERROR(record_and_launch(batch, num_logits));
+  } else {
+    put_on_stream(batch, num_logits);
+  }
+  if (shared) HS_RETURN_IF_ERROR(experts_->serve_step(batch.num_tokens));
+  if (num_logits > 0) {
+    queue_.note(runtime_->copy(logits_host_.data(), logits_device_.data(),
+                               num_logits * config_.vocab_size * 4, queue_.stream));
+  }
+  HS_RETURN_IF_ERROR(runtime_->synchronize(queue_.stream));
+  HS_RETURN_IF_ERROR(queue_.status);
+  if (shared) HS_RETURN_IF_ERROR(experts_->end_step(batch.num_tokens));
+  return {};
+}
+
+Status GpuBackend::forward(std::span<const SequencePart> parts, int64_t num_logits, float* logits) {
+  HS_CHECK(num_logits <= max_logits_ && std::ssize(parts) <= options_.max_num_seqs,
+           "{} logits of at most {}, {} sequences", num_logits, max_logits_, parts.size());
+  HS_RETURN_IF_ERROR(slots_->begin_step());
+  const Status status = run_step(write_input(parts), num_logits);
+  if (!status) {
+    // What this step put on the stream must not touch memory that the next one hands out.
+    const Status drained = runtime_->synchronize(queue_.stream);
+    queue_.status = {};
+    if (drained) (void)experts_->recover();
+    return fail(drained ? status.error() : drained.error());
+  }
+  std::memcpy(logits, logits_host_.data(),
+              static_cast<size_t>(num_logits * config_.vocab_size) * sizeof(float));
+  for (const SequencePart& part : parts) {
+    part.cache->commit(part.cache->num_tokens() + std::ssize(part.ids));
+  }
+  return {};
+}
+
+Status GpuBackend::forward_mtp(const SequencePart& /*part*/, int64_t /*num_logits*/,
+                               float* /*logits*/) {
+  return fail("the MTP head is computed on the CPU only (--device cpu)", ErrorKind::kUnsupported);
+}
+
+}  // namespace hotset

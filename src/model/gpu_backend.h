@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+// The model with its dense part, caches and hot experts on one GPU, and all experts in host memory.
+//
+// A step's inputs go to the device in one copy, its kernels follow, its logits come back in one
+// copy. Steps of few tokens are recorded as graphs, one for each number of tokens, sequences and
+// logits, and replayed; the CPU computes missing experts meanwhile (gpu_experts.h).
+//
+// Everything is allocated by create(), within the budget it is given.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "cuda/device_memory.h"
+#include "kernels/cuda/queue.h"
+#include "model/backend.h"
+#include "model/expert_slots.h"
+#include "model/forward.h"
+#include "model/gpu_experts.h"
+#include "model/gpu_weights.h"
+
+namespace hotset {
+
+struct GpuBackendOptions {
+  int device = 0;
+  cpu::Isa isa = cpu::Isa::kScalar;
+  Arithmetic arithmetic = Arithmetic::kFast;
+  KvType kv_type = KvType::kBF16;
+  int64_t gpu_memory_bytes = 0;  // 0: what is free, less a margin
+  int64_t max_context = 0;
+  int64_t prefill_chunk = 0;
+  int64_t max_num_seqs = 0;
+  int64_t max_slots = -1;  // −1: as many as fit; for tests and measurements
+  bool record_graphs = true;
+};
+
+// Where device memory went, for `inspect` and the log.
+struct GpuMemoryUse {
+  int64_t weights = 0;
+  int64_t kv_pages = 0;
+  int64_t states = 0;
+  int64_t workspace = 0;  // rows of a step, kernels' scratch, tables
+  int64_t slots = 0;
+  int64_t num_slots = 0;
+  int64_t num_experts = 0;
+  int64_t budget = 0;
+};
+
+class GpuBackend final : public Backend {
+ public:
+  // `config` and `rope` outlive the backend; `pool` computes misses.
+  static Result<std::unique_ptr<GpuBackend>> create(std::unique_ptr<cuda::Runtime> runtime,
+                                                    const ModelConfig& config,
+                                                    const RopeTable& rope, cpu::WorkerPool& pool,
+                                                    std::unique_ptr<ModelWeights> weights,
+                                                    const GpuBackendOptions& options);
+  ~GpuBackend() override;
+
+  [[nodiscard]] PagePool& pages() override { return *pages_; }
+  [[nodiscard]] StatePool& states() override { return *states_; }
+  [[nodiscard]] int64_t max_logits() const override { return max_logits_; }
+  Status forward(std::span<const SequencePart> parts, int64_t num_logits, float* logits) override;
+  [[nodiscard]] bool has_mtp() const override { return false; }
+  Status forward_mtp(const SequencePart& part, int64_t num_logits, float* logits) override;
+  void set_clock(StageClock* /*clock*/) override {}  // stages are not timed on a GPU yet
+
+  [[nodiscard]] const GpuMemoryUse& memory_use() const { return use_; }
+  [[nodiscard]] const GpuExpertsCounts& expert_counts() const { return experts_->counts(); }
+  [[nodiscard]] const SlotCacheCounts* cache_counts() const { return slots_->cache_counts(); }
+
+ private:
+  // Slots of sequences are cleared and copied on the queue's stream.
+  class DeviceStates final : public StateMemory {
+   public:
+    DeviceStates(cuda::Queue& queue, cuda::DeviceMemory memory)
+        : queue_(queue), memory_(std::move(memory)) {}
+    [[nodiscard]] float* data() const override { return reinterpret_cast<float*>(memory_.data()); }
+    void clear(float* at, int64_t count) override {
+      queue_.note(queue_.runtime.fill(at, 0, count * 4, queue_.stream));
+    }
+    void copy(float* to, const float* from, int64_t count) override {
+      queue_.note(queue_.runtime.copy(to, from, count * 4, queue_.stream));
+    }
+
+   private:
+    cuda::Queue& queue_;
+    cuda::DeviceMemory memory_;
+  };
+  // What a step reads beside weights: one pinned image and its copy on the device.
+  struct StepInput {
+    SequenceRows* rows = nullptr;  // [max_num_seqs]
+    int32_t* ids = nullptr;        // [prefill_chunk]
+    std::byte** pages = nullptr;   // [max_num_seqs, pages of the longest context]
+  };
+  using GraphKey = std::tuple<int32_t, int32_t, int64_t>;  // tokens, sequences, logits
+
+  GpuBackend(std::unique_ptr<cuda::Runtime> runtime, const ModelConfig& config,
+             cpu::WorkerPool& pool, std::unique_ptr<ModelWeights> weights,
+             const GpuBackendOptions& options);
+  struct Sizes {
+    WorkspaceShape rows;
+    MixerScratch mixers;
+    PagePoolShape pages;
+    StatePoolShape states;
+    int64_t scratch_bytes = 0;
+  };
+  Status allocate(const RopeTable& rope);
+  Result<Sizes> plan_memory();
+  [[nodiscard]] std::string does_not_fit(int64_t free, int64_t fixed) const;
+  Status create_caches(const Sizes& sizes);
+  Status create_workspace(const Sizes& sizes);
+  Status create_step_buffers(const RopeTable& rope);
+  Status create_experts();
+  Status pin_weights(bool banks);
+  [[nodiscard]] StepInput step_input(std::byte* base) const;
+  [[nodiscard]] int64_t step_input_bytes() const;
+  StepBatch write_input(std::span<const SequencePart> parts);
+  Status run_step(const StepBatch& batch, int64_t num_logits);
+  Status record_and_launch(const StepBatch& batch, int64_t num_logits);
+  void put_on_stream(const StepBatch& batch, int64_t num_logits);
+
+  std::unique_ptr<cuda::Runtime> runtime_;
+  const ModelConfig& config_;
+  GpuBackendOptions options_;
+  std::unique_ptr<ModelWeights> host_;
+  std::vector<void*> pinned_;
+  cuda::Queue queue_;
+  cpu::Queue cpu_queue_;
+  GpuWeights weights_;
+  std::optional<PagePool> pages_;
+  cuda::DeviceMemory page_memory_;
+  std::optional<DeviceStates> state_memory_;
+  std::optional<StatePool> states_;
+  Workspace workspace_;
+  cuda::DeviceMemory workspace_memory_;
+  cuda::DeviceMemory rope_memory_;
+  cuda::DeviceMemory input_device_;
+  cuda::DeviceMemory input_host_;
+  cuda::DeviceMemory logits_device_;
+  cuda::DeviceMemory logits_host_;
+  int64_t max_pages_ = 0;
+  int64_t max_logits_ = 0;
+  std::unique_ptr<ExpertSlots> slots_;
+  std::unique_ptr<ExpertsRunner<cuda::Queue>> experts_;
+  std::optional<ForwardContext<cuda::Queue>> context_;
+  std::map<GraphKey, cuda::Graph> graphs_;
+  GpuMemoryUse use_;
+};
+
+}  // namespace hotset

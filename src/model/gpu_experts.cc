@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/gpu_experts.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+
+#include "base/checked_math.h"
+
+namespace hotset {
+namespace {
+
+constexpr int64_t kStagedExperts = 32;  // of an area
+constexpr int kNumAreas = 2;
+constexpr double kRequestTimeoutSeconds = 20;
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+int32_t ranks(const ModelConfig& config) {
+  return static_cast<int32_t>(config.num_experts_per_tok + 1);
+}
+
+// The mapped memory of an exchange, piece by piece.
+struct ExchangeLayout {
+  int64_t num_misses, ids, missed, x, rows, bytes;
+
+  ExchangeLayout(const ModelConfig& c, int64_t max_tokens) {
+    const int64_t choices = c.num_hidden_layers * max_tokens * ranks(c);
+    num_misses = round_up(static_cast<int64_t>(sizeof(cuda::ExchangeFlags)), 256);
+    ids = num_misses + round_up(c.num_hidden_layers * 4, 256);
+    missed = ids + round_up(choices * 4, 256);
+    x = missed + round_up(choices * 4, 256);
+    rows = x + round_up(max_tokens * c.hidden_size * 4, 256);
+    bytes = rows + max_tokens * ranks(c) * c.hidden_size * 4;
+  }
+};
+
+}  // namespace
+
+using Runner = ExpertsRunner<cuda::Queue>;
+
+int64_t Runner::memory_bytes(const ModelConfig& config, const ModelWeights& host,
+                             int64_t max_tokens, bool all_resident) {
+  const int64_t rows = max_tokens * ranks(config) * config.hidden_size * 4;
+  if (all_resident) return rows + 4096;
+  const int64_t table =
+      (config.num_experts + 1) * static_cast<int64_t>(sizeof(cuda::ExpertAddress));
+  return rows + kNumAreas * (kStagedExperts * expert_slot_bytes(host) + table) + 65536;
+}
+
+Runner::ExpertsRunner(cuda::Queue& queue, cpu::Queue& cpu_queue, const ModelConfig& config,
+                      const ModelWeights& host, ExpertSlots& slots, int64_t max_tokens)
+    : queue_(queue),
+      cpu_queue_(cpu_queue),
+      config_(config),
+      host_(host),
+      slots_(slots),
+      max_tokens_(max_tokens),
+      top_k_(ranks(config)) {}
+
+Runner::~ExpertsRunner() {
+  cuda::Runtime& runtime = queue_.runtime;
+  if (staging_stream_.handle != nullptr) {
+    (void)runtime.synchronize(staging_stream_);
+    runtime.destroy(staging_stream_);
+  }
+  for (const Area& area : areas_) {
+    if (area.filled.handle != nullptr) runtime.destroy(area.filled);
+    if (area.emptied.handle != nullptr) runtime.destroy(area.emptied);
+  }
+}
+
+Result<std::unique_ptr<Runner>> Runner::create(cuda::Queue& queue, cpu::Queue& cpu_queue,
+                                               const ModelConfig& config, const ModelWeights& host,
+                                               ExpertSlots& slots, int64_t max_tokens) {
+  std::unique_ptr<Runner> runner(new Runner(queue, cpu_queue, config, host, slots, max_tokens));
+  HS_ASSIGN_OR_RETURN(runner->rows_,
+                      cuda::DeviceMemory::allocate(
+                          queue.runtime, max_tokens * runner->top_k_ * config.hidden_size * 4));
+  if (!slots.all_resident()) {
+    HS_RETURN_IF_ERROR(runner->create_exchange());
+    HS_RETURN_IF_ERROR(runner->create_staging());
+  }
+  return runner;
+}
+
+Status Runner::create_exchange() {
+  cuda::Runtime& runtime = queue_.runtime;
+  const ExchangeLayout layout(config_, kMaxSharedTokens);
+  HS_ASSIGN_OR_RETURN(
+      mapped_, cuda::DeviceMemory::allocate(runtime, layout.bytes, cuda::MemoryKind::kPinned));
+  std::fill_n(mapped_.data(), layout.bytes, std::byte{0});
+  HS_ASSIGN_OR_RETURN(last_, cuda::DeviceMemory::allocate(runtime, 8));
+  HS_RETURN_IF_ERROR(runtime.fill(last_.data(), 0, 8, queue_.stream));
+  HS_ASSIGN_OR_RETURN(gpu_ids_,
+                      cuda::DeviceMemory::allocate(runtime, kMaxSharedTokens * top_k_ * 4));
+  std::byte* base = mapped_.data();
+  exchange_ = {.flags = reinterpret_cast<cuda::ExchangeFlags*>(base),
+               .num_misses = reinterpret_cast<uint32_t*>(base + layout.num_misses),
+               .ids = reinterpret_cast<int32_t*>(base + layout.ids),
+               .missed = reinterpret_cast<int32_t*>(base + layout.missed),
+               .x = reinterpret_cast<float*>(base + layout.x),
+               .rows = reinterpret_cast<float*>(base + layout.rows),
+               .last = reinterpret_cast<uint32_t*>(last_.data())};
+  const auto choices = static_cast<size_t>(kMaxSharedTokens * top_k_);
+  const auto hidden = static_cast<size_t>(config_.hidden_size);
+  miss_x_.resize(choices * hidden);
+  miss_y_.resize(choices * hidden);
+  miss_weights_.assign(choices, 1.0f);
+  miss_ids_.reserve(choices);
+  miss_rows_.reserve(choices);
+  ids_.reserve(choices);
+  return {};
+}
+
+Status Runner::create_staging() {
+  cuda::Runtime& runtime = queue_.runtime;
+  const int64_t table_bytes =
+      (config_.num_experts + 1) * static_cast<int64_t>(sizeof(cuda::ExpertAddress));
+  HS_ASSIGN_OR_RETURN(staging_stream_, runtime.create_stream());
+  areas_.resize(kNumAreas);
+  for (Area& area : areas_) {
+    HS_ASSIGN_OR_RETURN(
+        area.records, cuda::DeviceMemory::allocate(runtime, kStagedExperts * slots_.slot_bytes()));
+    HS_ASSIGN_OR_RETURN(area.addresses, cuda::DeviceMemory::allocate(runtime, table_bytes));
+    HS_ASSIGN_OR_RETURN(
+        area.list, cuda::DeviceMemory::allocate(runtime, table_bytes, cuda::MemoryKind::kPinned));
+    HS_ASSIGN_OR_RETURN(area.filled, runtime.create_event());
+    HS_ASSIGN_OR_RETURN(area.emptied, runtime.create_event());
+    HS_RETURN_IF_ERROR(runtime.record(area.emptied, queue_.stream));
+  }
+  missing_.reserve(static_cast<size_t>(config_.num_experts));
+  return {};
+}
+
+cuda::ExpertExchange Runner::exchange_of(int64_t layer) const {
+  cuda::ExpertExchange exchange = exchange_;
+  exchange.num_misses += layer;
+  exchange.ids += layer * kMaxSharedTokens * top_k_;
+  exchange.missed += layer * kMaxSharedTokens * top_k_;
+  return exchange;
+}
+
+void Runner::run(cuda::Queue& queue, int64_t layer, const LayerWeights& weights,
+                 const MoeBatch& batch, float* y) {
+  if (!weights.is_moe || slots_.all_resident()) {
+    cuda::moe_experts(queue, slots_.table(layer), batch, nullptr, y);
+  } else if (batch.num_tokens <= kMaxSharedTokens) {
+    run_shared(layer, batch, y);
+  } else {
+    run_streamed(layer, batch, y);
+  }
+}
+
+void Runner::run_shared(int64_t layer, const MoeBatch& batch, float* y) {
+  const cuda::ExpertTable table = slots_.table(layer);
+  const cuda::ExpertExchange exchange = exchange_of(layer);
+  auto* rows = reinterpret_cast<float*>(rows_.data());
+  MoeBatch on_gpu = batch;
+  on_gpu.expert_ids = reinterpret_cast<int32_t*>(gpu_ids_.data());
+  cuda::hand_over(queue_, table, batch, exchange, reinterpret_cast<int32_t*>(gpu_ids_.data()));
+  cuda::moe_outputs(queue_, table, on_gpu, rows);
+  cuda::await_reply(queue_, exchange);
+  cuda::moe_join(queue_, on_gpu, rows, exchange.rows, y);
+}
+
+void Runner::run_streamed(int64_t layer, const MoeBatch& batch, float* y) {
+  auto* rows = reinterpret_cast<float*>(rows_.data());
+  missing_.clear();
+  for (int32_t e = 0; e < config_.num_experts; ++e) {
+    if (!slots_.is_resident(layer, e)) missing_.push_back(e);
+  }
+  cuda::moe_outputs(queue_, slots_.table(layer), batch, rows);
+  int area = 0;
+  for (size_t first = 0; first < missing_.size(); first += kStagedExperts) {
+    const size_t count = std::min(missing_.size() - first, static_cast<size_t>(kStagedExperts));
+    stage(layer, std::span(missing_).subspan(first, count), area);
+    const auto* addresses = reinterpret_cast<const cuda::ExpertAddress*>(
+        areas_[static_cast<size_t>(area)].addresses.data());
+    cuda::moe_outputs(queue_, slots_.table_at(layer, addresses), batch, rows);
+    queue_.note(queue_.runtime.record(areas_[static_cast<size_t>(area)].emptied, queue_.stream));
+    area = (area + 1) % kNumAreas;
+  }
+  cuda::moe_join(queue_, batch, rows, nullptr, y);
+}
+
+void Runner::stage(int64_t layer, std::span<const int32_t> experts, int area_index) {
+  cuda::Runtime& runtime = queue_.runtime;
+  Area& area = areas_[static_cast<size_t>(area_index)];
+  // The list is host memory that an earlier copy may still be reading.
+  queue_.note(runtime.synchronize(area.emptied));
+  auto* list = reinterpret_cast<cuda::ExpertAddress*>(area.list.data());
+  std::fill_n(list, config_.num_experts + 1, cuda::ExpertAddress{});
+  for (size_t i = 0; i < experts.size(); ++i) {
+    std::byte* to = area.records.data() + static_cast<int64_t>(i) * slots_.slot_bytes();
+    const std::span<const std::byte> record = slots_.record(layer, experts[i]);
+    list[experts[i]] = slots_.address_in(to, layer, experts[i]);
+    queue_.note(runtime.copy(to, record.data(), std::ssize(record), staging_stream_));
+    counts_.streamed_bytes += std::ssize(record);
+  }
+  queue_.note(runtime.copy(area.addresses.data(), list, area.addresses.size(), staging_stream_));
+  queue_.note(runtime.record(area.filled, staging_stream_));
+  queue_.note(runtime.wait(queue_.stream, area.filled));
+}
+
+Status Runner::await_request(uint32_t number) {
+  const std::atomic_ref<uint32_t> request(exchange_.flags->request);
+  const std::atomic_ref<uint32_t> abort(exchange_.flags->abort);
+  const Clock::time_point start = Clock::now();
+  for (int64_t spins = 1;; ++spins) {
+    if (static_cast<int32_t>(request.load(std::memory_order_acquire) - number) >= 0) break;
+    cpu::relax();
+    if (spins % 4096 != 0) continue;
+    if (abort.load() != 0 || seconds_since(start) > kRequestTimeoutSeconds) {
+      abort.store(1);
+      return fail("the GPU did not ask for its next layer: a kernel failed or hangs",
+                  ErrorKind::kDeviceLost);
+    }
+  }
+  counts_.wait_seconds += seconds_since(start);
+  return {};
+}
+
+// Each missed choice is one token with one expert of weight 1: its row is the expert's output.
+void Runner::compute_misses(int64_t layer, int64_t num_tokens) {
+  const cuda::ExpertExchange exchange = exchange_of(layer);
+  const int64_t hidden = config_.hidden_size;
+  miss_ids_.clear();
+  miss_rows_.clear();
+  for (int64_t i = 0; i < num_tokens * top_k_; ++i) {
+    if (exchange.missed[i] == 0) continue;
+    std::copy_n(exchange.x + i / top_k_ * hidden, hidden,
+                miss_x_.data() + std::ssize(miss_ids_) * hidden);
+    miss_ids_.push_back(exchange.ids[i]);
+    miss_rows_.push_back(i);
+  }
+  const MoeBatch batch{.x = miss_x_.data(),
+                       .num_tokens = std::ssize(miss_ids_),
+                       .hidden = hidden,
+                       .top_k = 1,
+                       .expert_ids = miss_ids_.data(),
+                       .expert_weights = miss_weights_.data()};
+  moe_experts(cpu_queue_, host_.layers[static_cast<size_t>(layer)].experts, batch, miss_y_.data());
+  for (size_t i = 0; i < miss_rows_.size(); ++i) {
+    std::copy_n(miss_y_.data() + static_cast<int64_t>(i) * hidden, hidden,
+                exchange.rows + miss_rows_[i] * hidden);
+  }
+}
+
+Status Runner::serve_step(int64_t num_tokens) {
+  std::atomic_ref<uint32_t> reply(exchange_.flags->reply);
+  for (int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
+    if (!host_.layers[static_cast<size_t>(layer)].is_moe) continue;
+    HS_RETURN_IF_ERROR(await_request(++num_hand_overs_));
+    const uint32_t misses = exchange_.num_misses[layer];
+    if (misses == 0) continue;
+    const Clock::time_point start = Clock::now();
+    compute_misses(layer, num_tokens);
+    reply.store(num_hand_overs_, std::memory_order_release);
+    counts_.cpu_seconds += seconds_since(start);
+    counts_.misses += misses;
+  }
+  return {};
+}
+
+Status Runner::recover() {
+  if (slots_.all_resident()) return {};
+  cuda::Runtime& runtime = queue_.runtime;
+  HS_RETURN_IF_ERROR(runtime.copy(&num_hand_overs_, last_.data(), 4, queue_.stream));
+  HS_RETURN_IF_ERROR(runtime.synchronize(queue_.stream));
+  exchange_.flags->abort = 0;
+  exchange_.flags->expired = 0;
+  return {};
+}
+
+Status Runner::end_step(int64_t num_tokens) {
+  counts_.steps += 1;
+  return slots_.end_step([&](int64_t layer) {
+    const int32_t* from = exchange_of(layer).ids;
+    ids_.clear();
+    for (int64_t i = 0; i < num_tokens * top_k_; ++i) {
+      if (from[i] < config_.num_experts) ids_.push_back(static_cast<uint16_t>(from[i]));
+    }
+    counts_.choices += std::ssize(ids_);
+    return std::span<const uint16_t>(ids_);
+  });
+}
+
+}  // namespace hotset

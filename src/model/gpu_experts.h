@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// Routed experts of a model whose dense part is on the GPU, each computed where it lies
+// (expert_slots.h).
+//
+// Few tokens (decode): hits run on the GPU while the CPU computes misses; the two meet once a layer
+// through flags (kernels/cuda/expert_exchange.h), so that the stream can replay a recorded graph.
+// serve_step() is the CPU's side of such a step. Expert outputs are summed in the router's order
+// wherever they come from, so the text does not depend on who computed what.
+//
+// Many tokens (prefill): missing experts cross PCIe in groups through two staging areas while the
+// GPU computes the group before.
+//
+// One thread (the engine's) uses this.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "cuda/device_memory.h"
+#include "kernels/cpu/queue.h"
+#include "kernels/cuda/expert_exchange.h"
+#include "kernels/cuda/queue.h"
+#include "model/config.h"
+#include "model/expert_slots.h"
+#include "model/experts_runner.h"
+#include "model/weights.h"
+
+namespace hotset {
+
+struct GpuExpertsCounts {
+  int64_t steps = 0;           // shared with the CPU
+  int64_t choices = 0;         // of them: token · rank, shared experts not counted
+  int64_t misses = 0;          // of these: computed by the CPU
+  int64_t streamed_bytes = 0;  // over PCIe in prefill
+  double cpu_seconds = 0;      // inside the CPU's products
+  double wait_seconds = 0;     // waiting for the GPU's requests
+};
+
+template <>
+class ExpertsRunner<cuda::Queue> {
+ public:
+  static constexpr int64_t kMaxSharedTokens = 16;
+
+  // Device memory that create() takes; the slots are counted by ExpertSlots.
+  [[nodiscard]] static int64_t memory_bytes(const ModelConfig& config, const ModelWeights& host,
+                                            int64_t max_tokens, bool all_resident);
+
+  // All references outlive the runner. `max_tokens`: of a step.
+  static Result<std::unique_ptr<ExpertsRunner>> create(cuda::Queue& queue, cpu::Queue& cpu_queue,
+                                                       const ModelConfig& config,
+                                                       const ModelWeights& host, ExpertSlots& slots,
+                                                       int64_t max_tokens);
+  ~ExpertsRunner();
+  ExpertsRunner(const ExpertsRunner&) = delete;
+  ExpertsRunner& operator=(const ExpertsRunner&) = delete;
+
+  // forward()'s call: puts a layer's experts on the stream.
+  void run(cuda::Queue& queue, int64_t layer, const LayerWeights& weights, const MoeBatch& batch,
+           float* y);
+  [[nodiscard]] int64_t chosen_bytes(const LayerWeights&, const MoeBatch&) const { return 0; }
+
+  // Does a step of so many tokens need serve_step()?
+  [[nodiscard]] bool needs_service(int64_t num_tokens) const {
+    return !slots_.all_resident() && num_tokens <= kMaxSharedTokens;
+  }
+  // After such a step was launched: computes misses until the GPU has gone through all layers.
+  Status serve_step(int64_t num_tokens);
+  // After it is over: what its routers chose, for the slot cache.
+  Status end_step(int64_t num_tokens);
+  // After such a step failed and the stream has drained: both sides count from the same number.
+  Status recover();
+
+  [[nodiscard]] const GpuExpertsCounts& counts() const { return counts_; }
+
+ private:
+  ExpertsRunner(cuda::Queue& queue, cpu::Queue& cpu_queue, const ModelConfig& config,
+                const ModelWeights& host, ExpertSlots& slots, int64_t max_tokens);
+  Status create_exchange();
+  Status create_staging();
+  [[nodiscard]] cuda::ExpertExchange exchange_of(int64_t layer) const;
+  void run_shared(int64_t layer, const MoeBatch& batch, float* y);
+  void run_streamed(int64_t layer, const MoeBatch& batch, float* y);
+  // Copies experts first … last into an area; the queue waits for it. The area's table follows.
+  void stage(int64_t layer, std::span<const int32_t> experts, int area);
+  Status await_request(uint32_t number);
+  void compute_misses(int64_t layer, int64_t num_tokens);
+
+  cuda::Queue& queue_;
+  cpu::Queue& cpu_queue_;
+  const ModelConfig& config_;
+  const ModelWeights& host_;
+  ExpertSlots& slots_;
+  int64_t max_tokens_ = 0;
+  int32_t top_k_ = 0;  // the shared expert included
+
+  cuda::DeviceMemory rows_;        // [max_tokens, top_k, hidden]
+  cuda::DeviceMemory gpu_ids_;     // [kMaxSharedTokens, top_k]
+  cuda::DeviceMemory last_;        // ExpertExchange::last
+  cuda::DeviceMemory mapped_;      // the rest of the exchange
+  cuda::ExpertExchange exchange_;  // of layer 0
+  uint32_t num_hand_overs_ = 0;
+
+  struct Area {
+    cuda::DeviceMemory records;
+    cuda::DeviceMemory addresses;  // [num_experts + 1]
+    cuda::DeviceMemory list;       // pinned, the same: what is copied into addresses
+    cuda::Event filled;
+    cuda::Event emptied;
+  };
+  std::vector<Area> areas_;
+  cuda::Stream staging_stream_;
+  std::vector<int32_t> missing_;
+
+  std::vector<float> miss_x_;
+  std::vector<int32_t> miss_ids_;
+  std::vector<int64_t> miss_rows_;
+  std::vector<float> miss_weights_;
+  std::vector<float> miss_y_;
+  std::vector<uint16_t> ids_;
+  GpuExpertsCounts counts_;
+};
+
+}  // namespace hotset

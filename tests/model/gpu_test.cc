@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// The whole forward pass on a GPU: against transformers' stored logits, against the CPU on the demo
+// model's text, and against itself with experts shared with the CPU in every proportion.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "kernels/elementwise.h"
+#include "model/golden.h"
+#include "model/gpu_backend.h"
+#include "model/language_model.h"
+
+namespace hotset {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kExactTolerance = 2e-4;  // max |logit difference|; GPU sums have another order
+constexpr double kFastMeanKl = 1e-3;
+const std::string kDemo = "../models/demo";
+
+std::vector<std::string> model_directories() {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator("golden/models")) {
+    if (fs::exists(entry.path() / "reference.safetensors"))
+      names.push_back(entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::unique_ptr<LanguageModel> load(const std::string& directory, ModelOptions options) {
+  options.isa = cpu::detect_isa();
+  auto model = LanguageModel::load(directory, options, {});
+  EXPECT_TRUE(model) << model.error().message;
+  return model ? std::move(*model) : nullptr;
+}
+
+std::vector<float> all_logits(LanguageModel& model, std::span<const int32_t> ids,
+                              std::span<const size_t> cuts = {}) {
+  const auto vocab = static_cast<size_t>(model.vocab_size());
+  std::vector<float> logits(ids.size() * vocab);
+  auto sequence = model.new_sequence(static_cast<int64_t>(ids.size()));
+  EXPECT_TRUE(sequence) << sequence.error().message;
+  size_t at = 0;
+  const auto extend = [&](size_t end) {
+    const Status status =
+        model.extend_all_logits(**sequence, ids.subspan(at, end - at),
+                                std::span(logits).subspan(at * vocab, (end - at) * vocab));
+    EXPECT_TRUE(status) << status.error().message;
+    at = end;
+  };
+  for (const size_t cut : cuts) {
+    if (cut < ids.size()) extend(cut);
+  }
+  extend(ids.size());
+  return logits;
+}
+
+// Token after token: what decode computes.
+std::vector<size_t> every_position(size_t count) {
+  std::vector<size_t> cuts(count - 1);
+  for (size_t i = 0; i < cuts.size(); ++i) cuts[i] = i + 1;
+  return cuts;
+}
+
+class Gpu : public testing::TestWithParam<std::string> {
+ protected:
+  Gpu() : golden_(golden::load("golden/models/" + GetParam() + "/reference.safetensors")) {}
+  [[nodiscard]] std::unique_ptr<LanguageModel> model(ModelOptions options) const {
+    options.device = Device::kCuda;
+    return load("golden/models/" + GetParam(), options);
+  }
+  [[nodiscard]] golden::LogitDifference difference(LanguageModel& model, const std::string& length,
+                                                   std::span<const size_t> cuts = {}) const {
+    return golden::compare_logits(golden_.at("logits." + length).floats,
+                                  all_logits(model, golden_.at("input_ids." + length).ints, cuts),
+                                  model.vocab_size());
+  }
+  std::map<std::string, golden::Tensor> golden_;
+};
+
+TEST_P(Gpu, ExactArithmeticMatchesTransformers) {
+  auto gpu = model({.arithmetic = Arithmetic::kExact, .kv_type = KvType::kF32});
+  ASSERT_NE(gpu, nullptr);
+  for (const auto& [name, tensor] : golden_) {
+    if (!name.starts_with("input_ids.")) continue;
+    const auto d = difference(*gpu, name.substr(10));
+    EXPECT_LE(d.max_abs, kExactTolerance) << name << ", worst row " << d.worst_row;
+    EXPECT_EQ(d.top1, 1.0) << name;
+  }
+  const std::vector<size_t> decode = every_position(130);
+  EXPECT_LE(difference(*gpu, "130", decode).max_abs, kExactTolerance) << "token by token";
+  for (const std::vector<size_t>& cuts :
+       {std::vector<size_t>{3}, {64}, {65, 66, 67}, {1, 2, 3, 128, 129}}) {
+    EXPECT_LE(difference(*gpu, "130", cuts).max_abs, kExactTolerance) << "first cut " << cuts[0];
+  }
+}
+
+TEST_P(Gpu, FastArithmeticStaysClose) {
+  auto gpu = model({});
+  ASSERT_NE(gpu, nullptr);
+  const auto prefill = difference(*gpu, "200");
+  EXPECT_LE(prefill.mean_kl, kFastMeanKl) << "max KL " << prefill.max_kl;
+  const auto decode = difference(*gpu, "200", every_position(200));
+  EXPECT_LE(decode.mean_kl, kFastMeanKl) << "max KL " << decode.max_kl;
+}
+
+// No slot, a few, half of the experts, all: the text must not depend on it.
+TEST_P(Gpu, AnySplitOfExpertsGivesTheSameLogits) {
+  const auto& ids = golden_.at("input_ids.200").ints;
+  std::vector<size_t> cuts = every_position(200);
+  cuts.erase(cuts.begin(), cuts.begin() + 99);  // a prompt of 100, then token by token
+  std::vector<float> want;
+  int64_t num_experts = 0;
+  for (const int64_t divisor : {1, 2, 5, 0}) {
+    ModelOptions options{.cpu_threads = 2};
+    options.max_expert_slots = divisor > 1 ? num_experts / divisor : -divisor;
+    auto gpu = model(options);
+    ASSERT_NE(gpu, nullptr);
+    num_experts = gpu->gpu_backend()->memory_use().num_experts;
+    const std::vector<float> got = all_logits(*gpu, ids, cuts);
+    if (want.empty()) want = got;
+    const auto d = golden::compare_logits(want, got, gpu->vocab_size());
+    fmt::print("{}: {}: max difference {:.2e}, KL {:.2e}\n", GetParam(), gpu->device_text(),
+               d.max_abs, d.mean_kl);
+    EXPECT_LE(d.mean_kl, 1e-4) << gpu->device_text();
+    if (GetParam() == "gptq" || GetParam() == "nf4" || GetParam() == "awq") {
+      EXPECT_EQ(got, want) << "integer products do not depend on who makes them";
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Gpu, testing::ValuesIn(model_directories()), [](const auto& test) {
+  std::string name = test.param;
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return std::isalnum(c) == 0; }, '_');
+  return name;
+});
+
+std::vector<int32_t> greedy(LanguageModel& model, std::span<const int32_t> prompt, size_t count) {
+  std::vector<float> logits(static_cast<size_t>(model.vocab_size()));
+  std::vector<int32_t> out;
+  auto sequence = model.new_sequence(static_cast<int64_t>(prompt.size() + count));
+  EXPECT_TRUE(sequence && model.extend(**sequence, prompt, logits));
+  while (out.size() < count) {
+    out.push_back(static_cast<int32_t>(argmax(logits)));
+    if (out.size() == count) break;
+    EXPECT_TRUE(model.extend(**sequence, std::span(&out.back(), 1), logits));
+  }
+  return out;
+}
+
+TEST(GpuDemo, GreedyTextIsTransformersTextOver64Prompts) {
+  const auto golden = golden::load("golden/demo/greedy.safetensors");
+  const auto& offsets = golden.at("prompt_offsets").ints;
+  const auto& prompts = golden.at("prompt_ids").ints;
+  const auto& want = golden.at("greedy_ids").ints;
+  auto model = load(kDemo, {.device = Device::kCuda,
+                            .arithmetic = Arithmetic::kExact,
+                            .kv_type = KvType::kF32,
+                            .max_model_len = 4096});
+  ASSERT_NE(model, nullptr);
+  int differing = 0;
+  for (size_t p = 0; p < 64; ++p) {
+    const auto begin = static_cast<size_t>(offsets[p]);
+    const auto prompt =
+        std::span(prompts).subspan(begin, static_cast<size_t>(offsets[p + 1]) - begin);
+    const std::vector<int32_t> got = greedy(*model, prompt, 64);
+    if (!std::equal(got.begin(), got.end(), want.begin() + static_cast<std::ptrdiff_t>(64 * p)))
+      ++differing;
+  }
+  EXPECT_EQ(differing, 0);
+}
+
+TEST(GpuDemo, FastTextIsTheSameForEverySplitOfExperts) {
+  const auto golden = golden::load("golden/demo/greedy.safetensors");
+  const auto& offsets = golden.at("prompt_offsets").ints;
+  const auto& prompts = golden.at("prompt_ids").ints;
+  std::vector<std::vector<int32_t>> want;
+  for (const int64_t slots : {-1, 0, 64, 128}) {  // of 256 experts
+    auto model =
+        load(kDemo, {.device = Device::kCuda, .max_expert_slots = slots, .max_model_len = 4096});
+    ASSERT_NE(model, nullptr);
+    for (size_t p = 0; p < 16; ++p) {
+      const auto begin = static_cast<size_t>(offsets[p]);
+      const auto prompt =
+          std::span(prompts).subspan(begin, static_cast<size_t>(offsets[p + 1]) - begin);
+      const std::vector<int32_t> got = greedy(*model, prompt, 48);
+      if (slots == -1) want.push_back(got);
+      EXPECT_EQ(got, want[p]) << "prompt " << p << ", " << model->device_text();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace hotset
