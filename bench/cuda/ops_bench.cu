@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+// Linear layers and experts on the GPU at the shapes of the 80B model, each in a recorded graph
+// that goes through enough different weights to leave nothing in the cache.
+//
+//   cuda_ops_bench [int4|int8|bf16|all] [most tokens]
+//
+// Prints µs an operation, GB/s of weights, their share of a plain read measured in the same run,
+// and TFLOP/s.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "cuda/device_memory.h"
+#include "cuda/runtime.h"
+#include "kernels/cuda/expert_table.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/queue.h"
+#include "kernels/matmul.h"
+#include "kernels/moe.h"
+
+namespace hotset::cuda {
+namespace {
+
+constexpr int64_t kHidden = 2048, kWidth = 512, kExperts = 512;
+constexpr int64_t kRotation = int64_t{512} << 20;  // of weights before one is read again
+
+template <typename T>
+T must(Result<T> result) {
+  if (result) return std::move(*result);
+  std::fprintf(stderr, "%s\n", result.error().message.c_str());
+  std::exit(1);
+}
+void must(const Status& status) {
+  if (status) return;
+  std::fprintf(stderr, "%s\n", status.error().message.c_str());
+  std::exit(1);
+}
+
+// Bits without a pattern; as half or bf16 they are small numbers.
+__global__ void fill_kernel(uint32_t* data, int64_t words) {
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < words;
+       i += stride) {
+    uint32_t x = static_cast<uint32_t>(i) * 2654435761u;
+    x ^= x >> 15;
+    x *= 2246822519u;
+    x ^= x >> 13;
+    data[i] = x & 0xbbffbbffu;
+  }
+}
+
+__global__ void read_kernel(const uint4* data, int64_t count, uint32_t* out) {
+  uint32_t sum = 0;
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
+       i += 4 * stride) {
+    uint4 v[4] = {};
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      if (i + j * stride < count) v[j] = __ldcs(data + i + j * stride);
+    }
+#pragma unroll
+    for (int j = 0; j < 4; ++j) sum ^= v[j].x ^ v[j].y ^ v[j].z ^ v[j].w;
+  }
+  if (sum == 0x12345678u) *out = sum;
+}
+
+class Bench {
+ public:
+  Bench() : runtime_(must(open_runtime(0))) {
+    queue_.reset(new Queue{.runtime = *runtime_, .stream = must(runtime_->create_stream())});
+    begin_ = must(runtime_->create_event());
+    end_ = must(runtime_->create_event());
+  }
+
+  [[nodiscard]] Queue& queue() { return *queue_; }
+  void reserve_scratch(int64_t bytes) {
+    queue_->scratch = {};
+    queue_->scratch = must(Scratch::create(*runtime_, bytes));
+  }
+  [[nodiscard]] DeviceMemory allocate(int64_t bytes) {
+    DeviceMemory memory = must(DeviceMemory::allocate(*runtime_, (bytes + 255) / 256 * 256));
+    HS_LAUNCH(*queue_, Grid{4096}, Grid{256}, 0, fill_kernel,
+              reinterpret_cast<uint32_t*>(memory.data()), memory.size() / 4);
+    must(queue_->status);
+    return memory;
+  }
+  template <typename T>
+  [[nodiscard]] DeviceMemory upload(const std::vector<T>& values) {
+    const auto bytes = static_cast<int64_t>(values.size() * sizeof(T));
+    DeviceMemory memory = allocate(bytes);
+    must(runtime_->copy(memory.data(), values.data(), bytes, queue_->stream));
+    must(runtime_->synchronize(queue_->stream));
+    return memory;
+  }
+
+  // Seconds of what `body` puts on the stream, as a graph: the median of some runs.
+  template <typename Body>
+  double seconds(Body body) {
+    must(runtime_->begin_capture(queue_->stream));
+    body();
+    Graph graph = must(runtime_->end_capture(queue_->stream));
+    must(queue_->status);
+    std::vector<double> times;
+    double total = 0;
+    for (int i = 0; i < 12 && (i < 4 || total < 0.5); ++i) {
+      must(runtime_->record(begin_, queue_->stream));
+      must(runtime_->launch(graph, queue_->stream));
+      must(runtime_->record(end_, queue_->stream));
+      must(runtime_->synchronize(queue_->stream));
+      const double time = must(runtime_->elapsed_seconds(begin_, end_));
+      if (i >= 2) times.push_back(time);
+      total += time;
+    }
+    runtime_->destroy(graph);
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
+  }
+
+  double measure_read() {
+    const int64_t bytes = int64_t{2} << 30;
+    const DeviceMemory data = allocate(bytes), out = allocate(256);
+    const double time = seconds([&] {
+      HS_LAUNCH(*queue_, Grid{static_cast<unsigned>(queue_->num_sms() * 16)}, Grid{512}, 0,
+                read_kernel, reinterpret_cast<const uint4*>(data.data()), bytes / 16,
+                reinterpret_cast<uint32_t*>(out.data()));
+    });
+    read_rate_ = static_cast<double>(bytes) / time;
+    std::printf("%s, plain read %.0f GB/s\n", runtime_->info().name.c_str(), read_rate_ / 1e9);
+    return read_rate_;
+  }
+
+  void report(const std::string& name, int64_t tokens, double time, double bytes, double flops) {
+    std::printf("%-34s %5lld tokens %10.2f us %8.0f GB/s %5.1f %% %8.1f TFLOP/s\n", name.c_str(),
+                static_cast<long long>(tokens), time * 1e6, bytes / time / 1e9,
+                100 * bytes / time / read_rate_, flops / time / 1e12);
+    std::fflush(stdout);
+  }
+
+ private:
+  std::unique_ptr<Runtime> runtime_;
+  std::unique_ptr<Queue> queue_;
+  Event begin_, end_;
+  double read_rate_ = 1;
+};
+
+PackedShape shape_of(const std::string& kind, int64_t rows, int64_t cols) {
+  if (kind == "bf16") return {.code = CodeKind::kBF16, .rows = rows, .cols = cols, .group = cols};
+  const bool four = kind == "int4";
+  return {.code = four ? CodeKind::kAffine4 : CodeKind::kInt8,
+          .scale = ScaleKind::kF16,
+          .zero = static_cast<uint8_t>(four ? 8 : 128),
+          .rows = rows,
+          .cols = cols,
+          .group = 128};
+}
+
+struct Layer {
+  std::string name;
+  std::vector<int64_t> rows;
+  int64_t cols;
+  int64_t most_tokens = 4096;
+};
+
+void bench_layer(Bench& bench, const Layer& layer, const std::string& kind, int64_t most_tokens) {
+  std::vector<PackedMatrix> weights;
+  int64_t bytes = 0, rows = 0;
+  for (const int64_t r : layer.rows) {
+    PackedMatrix m;
+    static_cast<PackedShape&>(m) = shape_of(kind, r, layer.cols);
+    weights.push_back(m);
+    bytes += m.bytes();
+    rows += r;
+  }
+  const int64_t copies = std::clamp<int64_t>(kRotation / bytes, 1, 48);
+  const DeviceMemory data = bench.allocate(bytes * copies);
+  for (const int64_t tokens : {1, 4, 16, 512, 4096}) {
+    if (tokens > std::min(most_tokens, layer.most_tokens)) continue;
+    const DeviceMemory x = bench.allocate(4 * tokens * layer.cols);
+    const DeviceMemory y = bench.allocate(4 * tokens * rows);
+    const int64_t rounds = tokens > 16 ? std::min<int64_t>(copies, 4) : copies;
+    bench.reserve_scratch(matmul_scratch_bytes(tokens, layer.cols));
+    const double time = bench.seconds([&] {
+      for (int64_t i = 0; i < rounds; ++i) {
+        std::vector<PackedMatrix> now = weights;
+        std::vector<MatmulOutput> outputs;
+        const std::byte* at = data.data() + i * bytes;
+        auto* to = reinterpret_cast<float*>(y.data());
+        for (PackedMatrix& m : now) {
+          m.data = at;
+          at += m.bytes();
+          outputs.push_back({&m, to, m.rows});
+          to += tokens * m.rows;
+        }
+        matmul(bench.queue(), outputs, reinterpret_cast<const float*>(x.data()), layer.cols,
+               tokens);
+      }
+    });
+    bench.report(kind + " " + layer.name, tokens, time / static_cast<double>(rounds),
+                 static_cast<double>(bytes),
+                 2.0 * static_cast<double>(tokens) * static_cast<double>(rows * layer.cols));
+  }
+}
+
+// `chosen` of 512 experts and a shared one.
+void bench_experts(Bench& bench, const std::string& kind, int32_t chosen, int64_t tokens,
+                   const ExpertTable& table, int64_t expert_bytes) {
+  const int32_t top_k = chosen + 1;
+  const int64_t rounds = tokens > 16 ? 2 : 48;
+  std::mt19937 rng(1);
+  std::vector<int32_t> ids;
+  double read = 0;
+  for (int64_t round = 0; round < rounds; ++round) {
+    std::set<int32_t> distinct = {kExperts};
+    for (int64_t t = 0; t < tokens; ++t) {
+      std::set<int32_t> mine;
+      while (static_cast<int32_t>(mine.size()) < chosen) {
+        mine.insert(static_cast<int32_t>(rng() % kExperts));
+      }
+      distinct.insert(mine.begin(), mine.end());
+      ids.insert(ids.end(), mine.begin(), mine.end());
+      ids.push_back(kExperts);
+    }
+    read += static_cast<double>(distinct.size()) * static_cast<double>(expert_bytes);
+  }
+  const DeviceMemory device_ids = bench.upload(ids);
+  const DeviceMemory weights = bench.upload(std::vector<float>(ids.size(), 0.1f));
+  const DeviceMemory x = bench.allocate(4 * tokens * kHidden),
+                     y = bench.allocate(4 * tokens * kHidden);
+  bench.reserve_scratch(moe_scratch_bytes(table, tokens, kHidden, top_k));
+  const double time = bench.seconds([&] {
+    for (int64_t i = 0; i < rounds; ++i) {
+      const MoeBatch batch{
+          .x = reinterpret_cast<const float*>(x.data()),
+          .num_tokens = tokens,
+          .hidden = kHidden,
+          .top_k = top_k,
+          .expert_ids = reinterpret_cast<const int32_t*>(device_ids.data()) + i * tokens * top_k,
+          .expert_weights = reinterpret_cast<const float*>(weights.data())};
+      moe_experts(bench.queue(), table, batch, nullptr, reinterpret_cast<float*>(y.data()));
+    }
+  });
+  bench.report(kind + " experts " + std::to_string(chosen) + "+1", tokens,
+               time / static_cast<double>(rounds), read / static_cast<double>(rounds),
+               6.0 * static_cast<double>(tokens * top_k) * static_cast<double>(kHidden * kWidth));
+}
+
+void bench_all_experts(Bench& bench, const std::string& kind, int64_t most_tokens) {
+  ExpertGroup group;
+  static_cast<PackedShape&>(group.encoding.gate) = shape_of(kind, kWidth, kHidden);
+  static_cast<PackedShape&>(group.encoding.up) = shape_of(kind, kWidth, kHidden);
+  static_cast<PackedShape&>(group.encoding.down) = shape_of(kind, kHidden, kWidth);
+  group.num_experts = kExperts + 1;
+  const int64_t gate = group.encoding.gate.bytes();
+  const int64_t each = 2 * gate + group.encoding.down.bytes();
+  const DeviceMemory data = bench.allocate(each * (kExperts + 1));
+  std::vector<ExpertAddress> addresses;
+  for (int64_t e = 0; e <= kExperts; ++e) {
+    const std::byte* at = data.data() + e * each;
+    addresses.push_back({at, at + gate, at + 2 * gate});
+  }
+  const DeviceMemory device_addresses = bench.upload(addresses);
+  const ExpertTable table{
+      .addresses = reinterpret_cast<const ExpertAddress*>(device_addresses.data()),
+      .groups = &group,
+      .num_groups = 1};
+  for (const int32_t chosen : {1, 3, 10}) {
+    for (const int64_t tokens : {1, 4, 16, 512, 4096}) {
+      if (tokens > most_tokens || (tokens > 16 && chosen < 10)) continue;
+      bench_experts(bench, kind, chosen, tokens, table, each);
+    }
+  }
+}
+
+void run(const std::string& wanted, int64_t most_tokens) {
+  const std::vector<Layer> layers = {{"qkvz 12288 + ba 64, of 2048", {12288, 64}, 2048},
+                                     {"out 2048 of 4096", {2048}, 4096},
+                                     {"q 8192 + k, v 512, of 2048", {8192, 512, 512}, 2048},
+                                     {"head 151936 of 2048", {151936}, 2048, 16},
+                                     {"router 512 of 2048", {512}, 2048}};
+  Bench bench;
+  bench.measure_read();
+  for (const std::string kind : {"int4", "int8", "bf16"}) {
+    if (wanted != "all" && wanted != kind) continue;
+    for (const Layer& layer : layers) bench_layer(bench, layer, kind, most_tokens);
+    bench_all_experts(bench, kind, most_tokens);
+  }
+}
+
+}  // namespace
+}  // namespace hotset::cuda
+
+int main(int argc, char** argv) {
+  hotset::cuda::run(argc > 1 ? argv[1] : "all", argc > 2 ? std::atoll(argv[2]) : 4096);
+}
