@@ -54,6 +54,13 @@ bool fits_step(const DeltaTask& task, const StepBatch& batch) {
          is_aligned(task.norm, 16) && is_aligned(task.out, 16) && task.delta_offset % 4 == 0;
 }
 
+// Copies of 16 bytes at a time want everything in fours.
+bool fits_chunks(const DeltaTask& task, const StepBatch& batch) {
+  return batch.max_tokens > kMaxStepTokens && task.dk <= kMaxDeltaChunkDim &&
+         task.dv <= kMaxDeltaChunkDim && task.dk % 4 == 0 && task.dv % 4 == 0 &&
+         is_aligned(task.mixed, 16) && is_aligned(task.out, 16);
+}
+
 }  // namespace
 }  // namespace cuda
 
@@ -64,8 +71,7 @@ void delta_mixer(cuda::Queue& queue, const DeltaMixer& mixer, const StepBatch& b
   const cuda::DeltaTask task = cuda::task_of(mixer, batch, qkvz, ba, buffers, out);
   if (cuda::fits_step(task, batch)) {
     cuda::delta_step(queue, task, batch);
-  } else if (batch.max_tokens > cuda::kMaxStepTokens && task.dk <= cuda::kMaxDeltaChunkDim &&
-             task.dv <= cuda::kMaxDeltaChunkDim) {
+  } else if (cuda::fits_chunks(task, batch)) {
     cuda::delta_rows_before(queue, task, batch);
     cuda::delta_chunks(queue, task, batch);
     cuda::delta_rows_after(queue, task, batch);

@@ -12,6 +12,7 @@
 
 #include "kernels/cuda/delta_mixer.h"
 #include "kernels/cuda/delta_mixer_parts.cuh"
+#include "kernels/cuda/mma.cuh"
 
 namespace hotset::cuda {
 namespace {
@@ -208,50 +209,58 @@ __global__ void __launch_bounds__(kThreads) delta_prepare_kernel(DeltaTask task,
 
 // ── sweep ───────────────────────────────────────────────────────────────────────────────────────
 
+// A and B are filled asynchronously, each while the other one is in use:
+//   p = K'·S   A: K'      o = q·S   B: q      S ← …   A: k      o += W·V'   B: W
 struct SweepShared {
   float state[kMaxDim][kSlice];
-  float keys[kChunk][kKeyPad];     // K', then exp(G_last − G)·k
-  float queries[kChunk][kKeyPad];  // q, then W
-  float values[kChunk][kSlice];    // V'
-  float from_start[kChunk];        // exp(G)
-  float to_end[kChunk];            // exp(G_last − G)
+  float a[kChunk][kKeyPad];
+  float b[kChunk][kKeyPad];
+  float values[kChunk][kSlice];  // V'
+  float decays[2][2 * kChunk];   // of this chunk and the next: exp(G), exp(G_last − G)
 };
 
 constexpr int kRowsPerThread = 4;
 constexpr int kColsPerThread = 2;
+using Tile = float[kRowsPerThread][kColsPerThread];
 
-// K' and q of a chunk; rows past its end and columns past dk are 0.
-__device__ void load_readers(const DeltaTask& task, const Chunk& chunk, int h, const Pass& pass,
-                             SweepShared& shared) {
-  const float* keys = pass.keys + chunk.slot * kChunk * task.dk;
-  const float* decays = pass.decays + chunk.slot * 2 * kChunk;
-  if (threadIdx.x < kChunk) {
-    shared.from_start[threadIdx.x] = decays[threadIdx.x];
-    shared.to_end[threadIdx.x] = decays[kChunk + threadIdx.x];
-  }
-  const int i = static_cast<int>(threadIdx.x) % kMaxDim;
-#pragma unroll 8
-  for (int t = static_cast<int>(threadIdx.x) / kMaxDim; t < kChunk; t += kThreads / kMaxDim) {
-    const bool inside = i < task.dk;
-    shared.keys[t][i] = inside ? keys[t * task.dk + i] : 0.0f;
-    shared.queries[t][i] = inside && t < chunk.count ? query_row(task, chunk.row + t, h)[i] : 0.0f;
+// Where a thread's part of [64 × 32] lies.
+struct Part {
+  int r0;
+  int c0;
+  int column;  // of c0 in the head
+};
+
+// `rows` rows of `width` floats to a tile; the others become 0.
+__device__ __forceinline__ void ask_for_rows(float (*to)[kKeyPad], const float* from,
+                                             int64_t stride, int width, int rows) {
+  const int vectors = width / 4;
+  for (int at = static_cast<int>(threadIdx.x); at < kChunk * vectors; at += kThreads) {
+    const int t = at / vectors, i = at % vectors * 4;
+    const bool inside = t < rows;
+    copy_async(shared_address(&to[t][i]), from + (inside ? t * stride + i : 0), inside);
   }
 }
 
-// exp(G_last − G)·k and W, in the places of K' and q.
-__device__ void load_writers(const DeltaTask& task, const Chunk& chunk, int h, const Pass& pass,
-                             SweepShared& shared) {
-  const float* weights = pass.weights + chunk.slot * kChunk * kChunk;
-  const int i = static_cast<int>(threadIdx.x) % kMaxDim;
-#pragma unroll 8
-  for (int t = static_cast<int>(threadIdx.x) / kMaxDim; t < kChunk; t += kThreads / kMaxDim) {
-    const bool inside = i < task.dk && t < chunk.count;
-    shared.keys[t][i] = inside ? shared.to_end[t] * key_row(task, chunk.row + t, h)[i] : 0.0f;
+// K' and the decays of a chunk; nothing when there is no such chunk.
+__device__ __forceinline__ void ask_for_keys(const DeltaTask& task, const Pass& pass,
+                                             const Chunk& chunk, float (&decays)[2 * kChunk],
+                                             SweepShared& shared) {
+  if (chunk.count > 0) {
+    ask_for_rows(shared.a, pass.keys + chunk.slot * kChunk * task.dk, task.dk, task.dk, kChunk);
+    if (threadIdx.x < 2 * kChunk / 4) {
+      const auto i = static_cast<int>(threadIdx.x) * 4;
+      copy_async(shared_address(decays + i), pass.decays + chunk.slot * 2 * kChunk + i, true);
+    }
   }
-#pragma unroll 4
-  for (int at = static_cast<int>(threadIdx.x); at < kChunk * kChunk; at += kThreads) {
-    shared.queries[at / kChunk][at % kChunk] = weights[at];
+  commit_async();
+}
+
+__device__ __forceinline__ void ask_for_queries(const DeltaTask& task, const Chunk& chunk, int h,
+                                                SweepShared& shared) {
+  if (chunk.count > 0) {
+    ask_for_rows(shared.b, query_row(task, chunk.row, h), task.channels, task.dk, chunk.count);
   }
+  commit_async();
 }
 
 __device__ __forceinline__ float part(const float4& v, int i) {
@@ -259,8 +268,7 @@ __device__ __forceinline__ float part(const float4& v, int i) {
 }
 
 // sum[r][c] += Σ_k rows[r0 + r][k] · columns[k][c0 + c], k in fours below `depth`.
-__device__ __forceinline__ void multiply(float (&sum)[kRowsPerThread][kColsPerThread],
-                                         const float (*rows)[kKeyPad], int r0,
+__device__ __forceinline__ void multiply(Tile& sum, const float (*rows)[kKeyPad], int r0,
                                          const float (*columns)[kSlice], int c0, int depth) {
 #pragma unroll 4
   for (int k = 0; k < depth; k += 4) {
@@ -279,87 +287,129 @@ __device__ __forceinline__ void multiply(float (&sum)[kRowsPerThread][kColsPerTh
   }
 }
 
-// V' to shared memory; returns diag(exp G)·(q·S) in `o`.
-__device__ void read_state(const DeltaTask& task, const Chunk& chunk, int h, int r0, int c0,
-                           int column, float (&o)[kRowsPerThread][kColsPerThread],
-                           SweepShared& shared) {
-  float p[kRowsPerThread][kColsPerThread] = {};
-  const int depth = (task.dk + 3) / 4 * 4;
-  multiply(p, shared.keys, r0, shared.state, c0, depth);
-  multiply(o, shared.queries, r0, shared.state, c0, depth);
+// U of the thread's part; 0 outside of the chunk and of the head.
+__device__ __forceinline__ void load_u(const DeltaTask& task, const Chunk& chunk, int h,
+                                       const Part& at, Tile& u) {
 #pragma unroll
   for (int r = 0; r < kRowsPerThread; ++r) {
-#pragma unroll
-    for (int c = 0; c < kColsPerThread; ++c) {
-      const bool inside = r0 + r < chunk.count && column + c < task.dv;
-      const float u = inside ? value_row(task, chunk.row + r0 + r, h)[column + c] : 0.0f;
-      shared.values[r0 + r][c0 + c] = inside ? u - p[r][c] : 0.0f;
-      o[r][c] *= shared.from_start[r0 + r];
-    }
+    const bool inside = at.r0 + r < chunk.count && at.column < task.dv;
+    const float2 pair = inside ? *reinterpret_cast<const float2*>(
+                                     value_row(task, chunk.row + at.r0 + r, h) + at.column)
+                               : make_float2(0.0f, 0.0f);
+    u[r][0] = pair.x;
+    u[r][1] = pair.y;
   }
 }
 
-// S ← exp(G_last)·S + (…k)ᵀ·V': eight rows by two columns a thread.
-__device__ void write_state(const DeltaTask& task, int i0, int c0, SweepShared& shared) {
+// S ← exp(G_last)·S + (diag(exp(G_last − G))·k)ᵀ·V': eight rows by two columns a thread. Rows of S
+// past dk become whatever lies there, and are not read.
+__device__ __forceinline__ void write_state(int i0, int c0, const float* decays,
+                                            SweepShared& shared) {
   constexpr int kRows = kMaxDim / 16;
   float sum[kRows][2];
-  const float e = shared.from_start[kChunk - 1];
+  const float e = decays[kChunk - 1];
 #pragma unroll
   for (int i = 0; i < kRows; ++i) {
-    sum[i][0] = e * shared.state[i0 + i][c0];
-    sum[i][1] = e * shared.state[i0 + i][c0 + 1];
+    const float2 s = *reinterpret_cast<const float2*>(&shared.state[i0 + i][c0]);
+    sum[i][0] = e * s.x;
+    sum[i][1] = e * s.y;
   }
 #pragma unroll 4
   for (int t = 0; t < kChunk; ++t) {
-    const float4 k0 = *reinterpret_cast<const float4*>(&shared.keys[t][i0]);
-    const float4 k1 = *reinterpret_cast<const float4*>(&shared.keys[t][i0 + 4]);
+    const float4 k0 = *reinterpret_cast<const float4*>(&shared.a[t][i0]);
+    const float4 k1 = *reinterpret_cast<const float4*>(&shared.a[t][i0 + 4]);
     const float2 v = *reinterpret_cast<const float2*>(&shared.values[t][c0]);
+    const float to_end = decays[kChunk + t];
+    const float x = to_end * v.x, y = to_end * v.y;
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       const float k = i < 4 ? part(k0, i) : part(k1, i - 4);
-      sum[i][0] = fmaf(k, v.x, sum[i][0]);
-      sum[i][1] = fmaf(k, v.y, sum[i][1]);
+      sum[i][0] = fmaf(k, x, sum[i][0]);
+      sum[i][1] = fmaf(k, y, sum[i][1]);
     }
   }
 #pragma unroll
   for (int i = 0; i < kRows; ++i) {
-    shared.state[i0 + i][c0] = sum[i][0];
-    shared.state[i0 + i][c0 + 1] = sum[i][1];
+    *reinterpret_cast<float2*>(&shared.state[i0 + i][c0]) = make_float2(sum[i][0], sum[i][1]);
   }
 }
 
-__device__ void sweep_chunk(const DeltaTask& task, const Chunk& chunk, int h, const Pass& pass,
-                            SweepShared& shared) {
-  const int row_group = static_cast<int>(threadIdx.x) / 16;
-  const int r0 = row_group * kRowsPerThread;
-  const int c0 = static_cast<int>(threadIdx.x) % 16 * kColsPerThread;
-  const int column = static_cast<int>(blockIdx.x) * kSlice + c0;
-  load_readers(task, chunk, h, pass, shared);
-  __syncthreads();
-  float o[kRowsPerThread][kColsPerThread] = {};
-  read_state(task, chunk, h, r0, c0, column, o, shared);
-  __syncthreads();
-  load_writers(task, chunk, h, pass, shared);
-  __syncthreads();
-  multiply(o, shared.queries, r0, shared.values, c0, kChunk);
-  for (int r = 0; r < kRowsPerThread && r0 + r < chunk.count; ++r) {
-    float* out = task.out + ((chunk.row + r0 + r) * task.value_heads + h) * task.dv;
-    for (int c = 0; c < kColsPerThread; ++c) {
-      if (column + c < task.dv) out[column + c] = o[r][c];
-    }
+__device__ __forceinline__ void write_out(const DeltaTask& task, const Chunk& chunk, int h,
+                                          const Part& at, const Tile& o) {
+  if (at.column >= task.dv) return;
+#pragma unroll
+  for (int r = 0; r < kRowsPerThread; ++r) {
+    if (at.r0 + r >= chunk.count) break;
+    float* out = task.out + ((chunk.row + at.r0 + r) * task.value_heads + h) * task.dv;
+    *reinterpret_cast<float2*>(out + at.column) = make_float2(o[r][0], o[r][1]);
   }
-  write_state(task, row_group * (kMaxDim / 16), c0, shared);
+}
+
+// Of A and B, what this chunk reads first is on its way; so is that of the next one afterwards.
+__device__ void sweep_chunk(const DeltaTask& task, const Pass& pass, const Chunk& chunk,
+                            const Chunk& next, int h, int parity, const Part& at,
+                            SweepShared& shared) {
+  const float* decays = shared.decays[parity];
+  Tile u, p = {}, o = {};
+  load_u(task, chunk, h, at, u);
+  wait_async<1>();
   __syncthreads();
+  multiply(p, shared.a, at.r0, shared.state, at.c0, task.dk);
+#pragma unroll
+  for (int r = 0; r < kRowsPerThread; ++r) {
+    const bool inside = at.r0 + r < chunk.count;
+    *reinterpret_cast<float2*>(&shared.values[at.r0 + r][at.c0]) =
+        inside ? make_float2(u[r][0] - p[r][0], u[r][1] - p[r][1]) : make_float2(0.0f, 0.0f);
+  }
+  __syncthreads();
+  ask_for_rows(shared.a, key_row(task, chunk.row, h), task.channels, task.dk, chunk.count);
+  commit_async();
+
+  wait_async<1>();
+  __syncthreads();
+  multiply(o, shared.b, at.r0, shared.state, at.c0, task.dk);
+#pragma unroll
+  for (int r = 0; r < kRowsPerThread; ++r) {
+    o[r][0] *= decays[at.r0 + r];
+    o[r][1] *= decays[at.r0 + r];
+  }
+  __syncthreads();
+  ask_for_rows(shared.b, pass.weights + chunk.slot * kChunk * kChunk, kChunk, kChunk, kChunk);
+  commit_async();
+
+  wait_async<1>();
+  __syncthreads();
+  write_state(at.r0 / kRowsPerThread * (kMaxDim / 16), at.c0, decays, shared);
+  __syncthreads();
+  ask_for_keys(task, pass, next, shared.decays[1 - parity], shared);
+
+  wait_async<1>();
+  __syncthreads();
+  multiply(o, shared.b, at.r0, shared.values, at.c0, kChunk);
+  write_out(task, chunk, h, at, o);
+  __syncthreads();
+  ask_for_queries(task, next, h, shared);
 }
 
 // Block (x, y, z): slice x of value head y in sequence z of the pass.
 __global__ void __launch_bounds__(kThreads) delta_sweep_kernel(DeltaTask task, Pass pass) {
   extern __shared__ float4 sweep_shared[];
   SweepShared& shared = *reinterpret_cast<SweepShared*>(sweep_shared);
-  const auto h = static_cast<int>(blockIdx.y);
+  const auto h = static_cast<int>(blockIdx.y), sequence = static_cast<int>(blockIdx.z);
   const int first_column = static_cast<int>(blockIdx.x) * kSlice;
-  const SequenceRows rows = task.sequences[pass.first_sequence + blockIdx.z];
+  const SequenceRows rows = task.sequences[pass.first_sequence + sequence];
   if (rows.num_tokens <= pass.first_chunk * kChunk) return;
+  const int c0 = static_cast<int>(threadIdx.x) % 16 * kColsPerThread;
+  const Part at{static_cast<int>(threadIdx.x) / 16 * kRowsPerThread, c0, first_column + c0};
+  const auto chunk_at = [&](int n) {
+    Chunk chunk = chunk_of(task, pass, sequence, n, h);
+    if (n >= pass.num_chunks) chunk.count = 0;
+    return chunk;
+  };
+  Chunk chunk = chunk_at(0);
+  ask_for_keys(task, pass, chunk, shared.decays[0], shared);
+  ask_for_queries(task, chunk, h, shared);
+
   float* state = rows.state + task.delta_offset + static_cast<int64_t>(h) * task.dk * task.dv;
   const int c = static_cast<int>(threadIdx.x) % kSlice;
   const bool has_column = first_column + c < task.dv;
@@ -367,10 +417,10 @@ __global__ void __launch_bounds__(kThreads) delta_sweep_kernel(DeltaTask task, P
     const bool inside = has_column && i < task.dk;
     shared.state[i][c] = inside ? state[i * task.dv + first_column + c] : 0.0f;
   }
-  for (int n = 0; n < pass.num_chunks; ++n) {
-    const Chunk chunk = chunk_of(task, pass, static_cast<int>(blockIdx.z), n, h);
-    if (chunk.count <= 0) break;
-    sweep_chunk(task, chunk, h, pass, shared);
+  for (int n = 0; chunk.count > 0; ++n) {
+    const Chunk next = chunk_at(n + 1);
+    sweep_chunk(task, pass, chunk, next, h, n % 2, at, shared);
+    chunk = next;
   }
   for (int i = static_cast<int>(threadIdx.x) / kSlice; i < task.dk; i += kThreads / kSlice) {
     if (has_column) state[i * task.dv + first_column + c] = shared.state[i][c];
