@@ -9,7 +9,7 @@ namespace {
 
 // "32k", "32K" and "1m" as people write context lengths: powers of two, as vLLM reads the capitals
 // and users mean the small letters.
-std::string expand_length(std::string& text) {
+std::string expand_tokens(std::string& text, int64_t least) {
   if (text.empty()) return "must not be empty";
   int64_t factor = 1;
   const char last = text.back();
@@ -19,11 +19,37 @@ std::string expand_length(std::string& text) {
   int64_t value = 0;
   const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), value);
   const bool is_number = parsed.ec == std::errc() && parsed.ptr == digits.data() + digits.size();
-  if (!is_number || value < 1 || value > (int64_t{1} << 31)) {
+  if (!is_number || value < least || value > (int64_t{1} << 31)) {
     return "must be a number of tokens, such as 32768 or 32k";
   }
   text = std::to_string(value * factor);
   return {};
+}
+std::string expand_length(std::string& text) {
+  return expand_tokens(text, 1);
+}
+std::string expand_length_or_none(std::string& text) {
+  return expand_tokens(text, 0);
+}
+
+// "14GiB", "14G", "14336M" or plain bytes.
+std::string expand_bytes(std::string& text) {
+  double value = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string_view unit(parsed.ptr,
+                              static_cast<size_t>(text.data() + text.size() - parsed.ptr));
+  constexpr std::pair<std::string_view, double> kUnits[] = {
+      {"", 1.0},           {"B", 1.0},  {"MiB", 1048576.0},    {"M", 1048576.0},
+      {"m", 1048576.0},    {"MB", 1e6}, {"GiB", 1073741824.0}, {"G", 1073741824.0},
+      {"g", 1073741824.0}, {"GB", 1e9}};
+  if (parsed.ec == std::errc() && value > 0) {
+    for (const auto& [name, factor] : kUnits) {
+      if (unit != name || value * factor < 1 || value * factor > 1e15) continue;
+      text = std::to_string(static_cast<int64_t>(value * factor));
+      return {};
+    }
+  }
+  return "must be a size, such as 14GiB";
 }
 
 void add_model_flags(CLI::App& verb, ModelFlags& flags) {
@@ -42,6 +68,30 @@ void add_model_flags(CLI::App& verb, ModelFlags& flags) {
   verb.add_flag("--dense-8bit", flags.dense_8bit, "Keep the 16-bit modules at 8 bits: less memory")
       ->group("Model");
   verb.add_flag("--quiet", flags.quiet, "No progress and no numbers on standard error");
+}
+
+void add_device_flags(CLI::App& verb, ModelFlags& flags) {
+  const char* group = "Computing";
+  verb.add_option("--device", flags.device, "auto: a GPU where there is one that fits")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}).description(""))
+      ->default_str("auto")
+      ->type_name("auto|cpu|cuda")
+      ->group(group);
+  verb.add_option("--gpu", flags.gpu, "Which GPU, as CUDA counts them")
+      ->check(CLI::Range(0, 63))
+      ->default_str("0")
+      ->type_name("N")
+      ->group(group);
+  verb.add_option("--gpu-memory", flags.gpu_memory_bytes,
+                  "At most so much of the GPU's, such as 14GiB (default: what is free)")
+      ->transform(CLI::Validator(expand_bytes, "", "size"))
+      ->type_name("SIZE")
+      ->group(group);
+  verb.add_option("--max-expert-slots", flags.max_expert_slots,
+                  "At most N experts on the GPU (default: as many as fit)")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 30).description(""))
+      ->type_name("N")
+      ->group(group);
 }
 
 void add_compute_flags(CLI::App& verb, ModelFlags& flags) {
@@ -63,6 +113,7 @@ void add_compute_flags(CLI::App& verb, ModelFlags& flags) {
       ->default_str("fast")
       ->type_name("exact|fast")
       ->group("Computing");
+  add_device_flags(verb, flags);
 }
 
 void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
@@ -176,6 +227,79 @@ void add_serve(CLI::App& app, ServeOptions& out) {
       "  hotset serve ORG/NAME --host 0.0.0.0 --api-key \"$KEY\" --served-model-name qwen");
 }
 
+void add_bench(CLI::App& app, BenchOptions& out) {
+  CLI::App* verb = app.add_subcommand("bench", "Measure prefill and decode, as rows of a table");
+  add_model_flags(*verb, out.model);
+  const char* group = "Rows (each combination is one; lists are separated by commas)";
+  const auto lengths = [&](const char* names, std::vector<int64_t>& value, const char* help,
+                           const char* fallback) {
+    verb->add_option(names, value, help)
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->transform(CLI::Validator(expand_length_or_none, "", "length"))
+        ->default_str(fallback)
+        ->type_name("N,…")
+        ->group(group);
+  };
+  const auto number = [&](const char* names, int64_t& value, const char* help, int64_t least,
+                          int64_t most) {
+    verb->add_option(names, value, help)
+        ->check(CLI::Range(least, most))
+        ->capture_default_str()
+        ->type_name("N")
+        ->group(group);
+  };
+  lengths("-p,--prefill", out.prefill, "pp rows: tokens of a prompt (0: no such rows)", "512");
+  lengths("-n,--decode", out.decode, "tg rows: tokens decoded one by one (0: no such rows)", "128");
+  lengths("-d,--depth", out.depths, "Tokens in the context before", "0");
+  verb->add_option("--seqs", out.seqs, "Sequences that are decoded together")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::Range(1, 256))
+      ->default_str("1")
+      ->type_name("N,…")
+      ->group(group);
+  number("-r,--repeat", out.repeat, "Repetitions of each row", 1, 1000);
+  number("--warmup", out.warmup, "Tokens decoded before a tg row is measured", 0, 1 << 20);
+  verb->add_option(
+          "--text", out.text,
+          "random: any ids; drift: topics that change slowly, as synth --routing zipf:S has")
+      ->check(CLI::IsMember({"random", "drift"}).description(""))
+      ->default_str("random")
+      ->type_name("random|drift")
+      ->group(group);
+  verb->add_option("--seed", out.seed, "Same seed, same token ids")
+      ->capture_default_str()
+      ->type_name("N")
+      ->group(group);
+  verb->add_option("-o,--output", out.output, "A table in Markdown, or one JSON object")
+      ->check(CLI::IsMember({"md", "json"}).description(""))
+      ->default_str("md")
+      ->type_name("md|json")
+      ->group(group);
+  verb->add_flag_callback(
+          "--json", [&out] { out.output = "json"; }, "The same as -o json")
+      ->group(group);
+  add_compute_flags(*verb, out.model);
+  verb->footer(
+      "A row: tokens/s of all sequences together as mean ± deviation over the repetitions, and "
+      "their\n"
+      "median; ms/token is what one sequence waits for its next token.\n"
+      "On the CPU, tg rows tell the bytes that had to move per token, the GB/s that makes, and "
+      "its\n"
+      "share of what a plain read of memory reaches on the same threads. On a GPU, rows tell how\n"
+      "many of the experts chosen were there (hits), how many the CPU computed per token, and "
+      "what\n"
+      "that took; both need a warm cache: give --warmup 256 or more.\n"
+      "The context is reserved for the longest row, unless --max-model-len says how long it is; "
+      "rows\n"
+      "that do not fit are skipped, with a line that says why.\n"
+      "Examples:\n"
+      "  hotset bench ./model\n"
+      "  hotset bench ./model -p 512,8192 -n 128 -d 0,16k,64k\n"
+      "  hotset bench ./model -p 0 -n 64 --seqs 1,4,16 --device cpu -o json");
+}
+
 }  // namespace
 
 std::unique_ptr<CLI::App> make_parser(CommandLine& out) {
@@ -189,6 +313,7 @@ std::unique_ptr<CLI::App> make_parser(CommandLine& out) {
   add_complete(*app, out.complete);
   add_serve(*app, out.serve);
   add_inspect(*app, out.inspect);
+  add_bench(*app, out.bench);
   add_synth_flags(*app->add_subcommand("synth", "Write a synthetic checkpoint, to measure with"),
                   out.synth);
   app->add_subcommand("version", "Show the version and the instruction sets of this processor");

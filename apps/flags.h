@@ -15,6 +15,7 @@ struct CommandLine {
   ChatOptions chat;
   InspectOptions inspect;
   ServeOptions serve;
+  BenchOptions bench;
   SynthFlags synth;
 };
 

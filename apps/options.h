@@ -15,6 +15,10 @@ struct ModelFlags {
   int cpu_threads = 0;   // 0: all
   std::string isa = "auto";
   std::string arithmetic = "fast";
+  std::string device = "auto";
+  int gpu = 0;
+  int64_t gpu_memory_bytes = 0;   // 0: what is free, less a margin
+  int64_t max_expert_slots = -1;  // −1: as many as fit
   bool dense_8bit = false;
   std::string kv_cache_dtype = "auto";
   int64_t max_model_len = 0;  // 0: what config and memory allow
@@ -62,6 +66,20 @@ struct ServeOptions {
   int64_t max_num_seqs = 4;
   int64_t max_queued = 64;
   int64_t drain_seconds = 30;
+};
+
+// One row for each combination; 0 tokens: no such rows.
+struct BenchOptions {
+  ModelFlags model = {};
+  std::vector<int64_t> prefill = {512};
+  std::vector<int64_t> decode = {128};
+  std::vector<int64_t> depths = {0};
+  std::vector<int64_t> seqs = {1};
+  int64_t repeat = 3;
+  int64_t warmup = 16;  // tokens decoded before a row is measured
+  std::string text = "random";
+  std::string output = "md";
+  uint64_t seed = 1;
 };
 
 }  // namespace hotset

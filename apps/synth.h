@@ -30,11 +30,11 @@ enum class SynthFormat : uint8_t { kBf16, kGptq, kAwq, kCompressedTensors, kNf4,
 struct SynthOptions {
   std::string like = "Qwen/Qwen3-Next-80B-A3B-Instruct";
   SynthFormat format = SynthFormat::kGptq;
-  int64_t num_layers = 0;  // 0: as many as the model has
-  double zipf = 0.0;       // expert popularity ~ rank^-zipf; 0: an ordinary random router
-  std::string directory;   // created; must not hold a checkpoint already
-  std::string tokenizer;   // a directory whose tokenizer files are copied; empty: none
-  uint64_t seed = 1;       // same options, same bytes
+  int64_t num_layers = 0;      // 0: as many as the model has
+  double zipf = 0.0;           // expert popularity ~ rank^-zipf; 0: an ordinary random router
+  std::string directory = {};  // created; must not hold a checkpoint already
+  std::string tokenizer = {};  // a directory whose tokenizer files are copied; empty: none
+  uint64_t seed = 1;           // same options, same bytes
   int64_t shard_bytes = 4'000'000'000;
 };
 

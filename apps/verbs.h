@@ -16,6 +16,7 @@ int run_complete(const CompleteOptions& options);
 int run_chat(const ChatOptions& options);
 int run_inspect(const InspectOptions& options);
 int run_serve(const ServeOptions& options);
+int run_bench(const BenchOptions& options);
 int run_version();
 
 }  // namespace hotset

@@ -54,12 +54,12 @@ TEST(BenchPlan, SpreadsAreTheTextbooks) {
 }
 
 BenchHeader some_header(bool on_gpu) {
-  return {.version = "1.2.3",
-          .date = "2026-01-01 00:00 UTC",
-          .cpu = "A processor",
-          .device = "2 CPU threads, avx2",
-          .on_gpu = on_gpu,
-          .plain_read = 40e9};
+  BenchHeader header;
+  header.version = "1.2.3";
+  header.device = "2 CPU threads, avx2";
+  header.on_gpu = on_gpu;
+  header.plain_read = 40e9;
+  return header;
 }
 
 TEST(BenchReport, CpuRowsTellBytes) {

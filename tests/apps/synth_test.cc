@@ -147,7 +147,9 @@ TEST(Synth, PatchesCrossBlocks) {
                 static_cast<size_t>(kSynthBlockBytes)});
   }
   for (int64_t i = 0; i < std::ssize(all); ++i) {
-    if (i % period < 5) ASSERT_EQ(all[i], (*values)[i / period % 3]) << i;
+    if (i % period < 5) {
+      ASSERT_EQ(all[i], (*values)[i / period % 3]) << i;
+    }
   }
 }
 

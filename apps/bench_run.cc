@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench_run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+namespace hotset {
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+int64_t counted_bytes(const StageClock& clock) {
+  int64_t bytes = 0;
+  for (int i = 0; i < static_cast<int>(Stage::kNumStages); ++i) {
+    bytes += clock[static_cast<Stage>(i)].bytes;
+  }
+  return bytes;
+}
+
+std::optional<ExpertWork> difference(const std::optional<ExpertWork>& before,
+                                     const std::optional<ExpertWork>& after) {
+  if (!before || !after) return std::nullopt;
+  return ExpertWork{.choices = after->choices - before->choices,
+                    .misses = after->misses - before->misses,
+                    .streamed_bytes = after->streamed_bytes - before->streamed_bytes,
+                    .cpu_seconds = after->cpu_seconds - before->cpu_seconds,
+                    .wait_seconds = after->wait_seconds - before->wait_seconds};
+}
+
+}  // namespace
+
+BenchRunner::BenchRunner(LanguageModel& model, const BenchOptions& options,
+                         std::vector<BenchTest> tests)
+    : model_(model),
+      options_(options),
+      tests_(std::move(tests)),
+      kind_(options.text == "drift" ? TextKind::kDrift : TextKind::kRandom) {
+  int64_t most = 1;
+  for (const BenchTest& test : tests_) most = std::max(most, test.num_seqs);
+  logits_.resize(static_cast<size_t>(most * model.vocab_size()));
+}
+
+Result<std::variant<BenchRow, SkippedRow>> BenchRunner::measure(const BenchTest& test) {
+  if (test.depth != depth_) sequences_.clear();
+  depth_ = test.depth;
+  if (auto why = too_long(test)) return SkippedRow{test, std::move(*why)};
+  auto row = measure_row(test);
+  if (row) return std::move(*row);
+  if (row.error().kind != ErrorKind::kResource) return fail(std::move(row).error());
+  sequences_.clear();  // of no use after an error
+  return SkippedRow{test, row.error().message};
+}
+
+std::optional<std::string> BenchRunner::too_long(const BenchTest& test) const {
+  int64_t length = test.depth + test.tokens;
+  if (test.decode && test.depth > 0) {
+    for (size_t s = 0; s < sequences_.size() && std::cmp_less(s, test.num_seqs); ++s) {
+      length = std::max(length, sequences_[s].num_tokens + test.tokens);
+    }
+    length += options_.warmup + (options_.repeat - 1) * test.tokens;
+  }
+  if (length <= model_.max_tokens()) return std::nullopt;
+  return fmt::format("{} tokens do not fit the context of {} (--max-model-len)", length,
+                     model_.max_tokens());
+}
+
+Result<BenchRow> BenchRunner::measure_row(const BenchTest& test) {
+  HS_RETURN_IF_ERROR(prepare(test));
+  BenchRow row{.test = test, .seconds = {}, .bytes = 0, .experts = std::nullopt};
+  HS_RETURN_IF_ERROR(test.decode ? measure_decode(row) : measure_prefill(row));
+  return row;
+}
+
+// As many sequences as the row takes, all of them at its depth.
+Status BenchRunner::prepare(const BenchTest& test) {
+  while (std::ssize(sequences_) < test.num_seqs) {
+    const uint64_t seed = options_.seed * 1000003u + sequences_.size();
+    sequences_.push_back({.state = nullptr, .text = SynthText(kind_, model_.vocab_size(), seed)});
+    HS_RETURN_IF_ERROR(restart(sequences_.back()));
+  }
+  return {};
+}
+
+// The text goes on; the state is a new one, at the depth.
+Status BenchRunner::restart(Sequence& sequence) {
+  sequence.state.reset();
+  sequence.num_tokens = 0;
+  HS_ASSIGN_OR_RETURN(sequence.state, model_.new_sequence(group_length(tests_, options_, depth_)));
+  if (depth_ > 0) HS_RETURN_IF_ERROR(prefill(sequence, depth_));
+  return {};
+}
+
+Result<double> BenchRunner::prefill(Sequence& sequence, int64_t num_tokens) {
+  std::vector<int32_t> ids(static_cast<size_t>(num_tokens));
+  sequence.text.next(ids);
+  const auto logits = std::span(logits_).first(static_cast<size_t>(model_.vocab_size()));
+  const double start = now();
+  HS_RETURN_IF_ERROR(model_.extend(*sequence.state, ids, logits));
+  sequence.num_tokens += num_tokens;
+  return now() - start;
+}
+
+// A prompt as long as a chunk warms up; each starts at the same depth.
+Status BenchRunner::measure_prefill(BenchRow& row) {
+  Sequence& sequence = sequences_.front();
+  std::unique_ptr<SequenceState> snapshot;
+  if (depth_ > 0) {
+    HS_ASSIGN_OR_RETURN(snapshot, model_.snapshot(*sequence.state));
+  }
+  const auto back = [&]() -> Status {
+    if (snapshot == nullptr) return restart(sequence);
+    sequence.num_tokens = depth_;
+    return model_.restore(*sequence.state, *snapshot);
+  };
+  HS_RETURN_IF_ERROR(prefill(sequence, std::min(row.test.tokens, model_.prefill_chunk())));
+  const std::optional<ExpertWork> before = expert_work(model_);
+  for (int64_t r = 0; r < options_.repeat; ++r) {
+    HS_RETURN_IF_ERROR(back());
+    HS_ASSIGN_OR_RETURN(const double seconds, prefill(sequence, row.test.tokens));
+    row.seconds.push_back(seconds);
+  }
+  row.experts = difference(before, expert_work(model_));
+  return back();
+}
+
+Result<double> BenchRunner::decode(int64_t num_seqs, int64_t num_tokens) {
+  std::vector<std::vector<int32_t>> ids(static_cast<size_t>(num_seqs));
+  std::vector<SequenceStep> steps;
+  for (size_t s = 0; s < ids.size(); ++s) {
+    ids[s].resize(static_cast<size_t>(num_tokens));
+    sequences_[s].text.next(ids[s]);
+    steps.push_back({.sequence = sequences_[s].state.get()});
+    sequences_[s].num_tokens += num_tokens;
+  }
+  const auto logits = std::span(logits_).first(static_cast<size_t>(num_seqs * model_.vocab_size()));
+  const double start = now();
+  for (size_t n = 0; std::cmp_less(n, num_tokens); ++n) {
+    for (size_t s = 0; s < ids.size(); ++s) steps[s].id = ids[s][n];
+    HS_RETURN_IF_ERROR(model_.extend_batch(steps, logits));
+  }
+  return now() - start;
+}
+
+Status BenchRunner::measure_decode(BenchRow& row) {
+  const auto back = [&]() -> Status {
+    if (depth_ > 0) return {};
+    for (int64_t s = 0; s < row.test.num_seqs; ++s) {
+      HS_RETURN_IF_ERROR(restart(sequences_[static_cast<size_t>(s)]));
+    }
+    return {};
+  };
+  HS_RETURN_IF_ERROR(back());
+  HS_RETURN_IF_ERROR(decode(row.test.num_seqs, options_.warmup));
+  const std::optional<ExpertWork> before = expert_work(model_);
+  for (int64_t r = 0; r < options_.repeat; ++r) {
+    HS_RETURN_IF_ERROR(back());
+    clock_.reset();
+    model_.set_clock(&clock_);
+    const auto seconds = decode(row.test.num_seqs, row.test.tokens);
+    model_.set_clock(nullptr);
+    if (!seconds) return fail(seconds.error());
+    row.seconds.push_back(*seconds);
+    row.bytes += counted_bytes(clock_);
+  }
+  row.experts = difference(before, expert_work(model_));
+  return {};
+}
+
+}  // namespace hotset
