@@ -150,13 +150,17 @@ struct Running {
 template <typename L>
 using Scores = float[L::kWarpKeys / 8][4];
 
-// q·kᵀ of the warp's rows and keys.
+// q·kᵀ of the warp's rows and keys. With few keys a warp, the high and low halves have sums of
+// their own, so that more products are under way at once.
 template <typename L>
 __device__ __forceinline__ void score_keys(uint32_t high, uint32_t low, uint32_t keys, int row_warp,
                                            int key_warp, Scores<L>& scores) {
+  constexpr bool kApart = L::kWarpKeys == 16;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int q_row = row_warp * 16 + lane % 16;
   const int k_row = key_warp * L::kWarpKeys + lane / 16 * 8 + lane % 8;
+  Scores<L> rest = {};
+  auto& small = kApart ? rest : scores;
 #pragma unroll 4
   for (int d = 0; d < L::kChunks; d += 2) {
     uint32_t a[4], b[4];
@@ -168,8 +172,15 @@ __device__ __forceinline__ void score_keys(uint32_t high, uint32_t low, uint32_t
       load_matrices(k, keys + chunk_offset<L>(k_row + 16 * n, d + lane / 8 % 2));
       multiply_add<typename L::Value>(scores[2 * n], a, k[0], k[1]);
       multiply_add<typename L::Value>(scores[2 * n + 1], a, k[2], k[3]);
-      multiply_add<typename L::Value>(scores[2 * n], b, k[0], k[1]);
-      multiply_add<typename L::Value>(scores[2 * n + 1], b, k[2], k[3]);
+      multiply_add<typename L::Value>(small[2 * n], b, k[0], k[1]);
+      multiply_add<typename L::Value>(small[2 * n + 1], b, k[2], k[3]);
+    }
+  }
+  if constexpr (kApart) {
+#pragma unroll
+    for (int n = 0; n < L::kWarpKeys / 8; ++n) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) scores[n][c] += rest[n][c];
     }
   }
 }
@@ -462,8 +473,9 @@ bool fits_fused_rows(const AttentionTask& task, const StepBatch& batch) {
 // only when they would leave multiprocessors idle.
 int tensor_splits(const AttentionTask& task, const StepBatch& batch, int num_sms) {
   const int block = block_rows(task, batch);
-  const int64_t tiles = blocks_for(static_cast<int64_t>(batch.max_tokens) * task.group, block);
-  const int64_t blocks = tiles * task.kv_heads * batch.num_sequences;
+  const int64_t tiles = std::max<int64_t>(
+      blocks_for(static_cast<int64_t>(batch.num_tokens) * task.group, block), batch.num_sequences);
+  const int64_t blocks = tiles * task.kv_heads;
   const int64_t places = block == kMaxTensorRows ? num_sms : 2 * static_cast<int64_t>(num_sms);
   const int64_t useful = (batch.max_positions + 63) / 64;
   return static_cast<int>(std::max<int64_t>(std::min(places / blocks, useful), 1));
