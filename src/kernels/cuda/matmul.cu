@@ -65,7 +65,11 @@ void multiply_few(Queue& queue, std::span<const MatmulOutput> outputs, const Inp
     if (job.weight.integer) job.input = rounded.add(queue, job.weight, input.num_tokens);
   }
   if (!queue.status) return;
-  round_rows(queue, rounded.args);
+  if (input.num_tokens == 1 && rounded.num_forms == 1) {
+    decode.cut = cut_of(rounded.args.jobs[0]);
+    decode.rounds = rounded_row_bytes(decode.cut) <= kMaxRoundedRow;
+  }
+  if (!decode.rounds) round_rows(queue, rounded.args);
   decode_products(queue, decode);
 }
 

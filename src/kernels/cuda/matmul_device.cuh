@@ -82,6 +82,53 @@ __device__ inline RoundedValue round_sub_block(float value) {
   return {q, __fdiv_rn(most, 127.0f), __reduce_add_sync(kAllLanes, q)};
 }
 
+// Lane `lane`'s value of sub-block s of a row: x, or silu(x) ∘ up.
+__device__ inline float sub_block_value(const RoundedCut& cut, const int32_t* order, const float* x,
+                                        const float* up, int s, int lane) {
+  const int g = s / cut.subs_per_group;
+  const int in_group = kSubBlock * (s - g * cut.subs_per_group) + lane;
+  const int64_t col = static_cast<int64_t>(g) * cut.group + in_group;
+  if (in_group >= cut.group || col >= cut.cols) return 0.0f;
+  const int64_t at = order != nullptr ? order[col] : col;
+  return up != nullptr ? silu_mul(x[at], up[at]) : x[at];
+}
+
+// Rounds sub-blocks first, first + stride, … of a row, a warp each; loads of four are under way at
+// once.
+__device__ inline void round_row(const RoundedCut& cut, const int32_t* order, const float* x,
+                                 const float* up, int first, int stride, int lane, int8_t* q,
+                                 float* meta) {
+  constexpr int kAtOnce = 4;
+  const int num_subs = cut.num_subs();
+  for (int s = first; s < num_subs; s += kAtOnce * stride) {
+    float value[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int sub = s + i * stride;
+      value[i] = sub < num_subs ? sub_block_value(cut, order, x, up, sub, lane) : 0.0f;
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int sub = s + i * stride;
+      if (sub >= num_subs) break;
+      const RoundedValue rounded = round_sub_block(value[i]);
+      q[kSubBlock * sub + lane] = static_cast<int8_t>(rounded.q);
+      if (lane == 0) {
+        *reinterpret_cast<float2*>(meta + 2 * sub) = {rounded.scale,
+                                                      static_cast<float>(rounded.sum)};
+      }
+    }
+  }
+}
+
+// A warp asks for `bytes` bytes to come to the L2 cache.
+__device__ inline void prefetch_bytes(const std::byte* from, int64_t bytes, int lane) {
+  constexpr int kLine = 128;
+  for (int64_t at = static_cast<int64_t>(lane) * kLine; at < bytes; at += kWarp * kLine) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(from + at));
+  }
+}
+
 // ── Codes to matrix fragments ───────────────────────────────────────────────────────────────────
 
 // A codebook in whole numbers: entry = step · (64·high + low), within ±2047 steps.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The input of integer products: rounded to int8 per sub-block, as kernels/cpu/matmul_rows_body.h
 // does it, bit for bit. A block a row; a warp rounds a sub-block at a time.
+#include <algorithm>
+
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/matmul_device.cuh"
 #include "kernels/cuda/matmul_launch.h"
@@ -36,24 +38,11 @@ __global__ void __launch_bounds__(kThreads) round_kernel(const __grid_constant__
   const float* up = args.up != nullptr ? args.up + from * args.ldx : nullptr;
   int8_t* q = job.to.q + row * job.to.sub_stride * kSubBlock;
   float* meta = job.to.meta + row * job.to.sub_stride * 2;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int used = (job.cols + job.group - 1) / job.group * job.subs_per_group;
-  for (int s = static_cast<int>(threadIdx.x) / kWarp; s < used; s += kThreads / kWarp) {
-    const int g = s / job.subs_per_group, j = s % job.subs_per_group;
-    const int in_group = kSubBlock * j + lane;
-    const int64_t col = static_cast<int64_t>(g) * job.group + in_group;
-    float value = 0;
-    if (in_group < job.group && col < job.cols) {
-      const int64_t at = order != nullptr ? order[col] : col;
-      value = x[at];
-      if (up != nullptr) value = silu_mul(value, up[at]);
-    }
-    const RoundedValue rounded = round_sub_block(value);
-    q[kSubBlock * s + lane] = static_cast<int8_t>(rounded.q);
-    if (lane == 0) {
-      *reinterpret_cast<float2*>(meta + 2 * s) = {rounded.scale, static_cast<float>(rounded.sum)};
-    }
-  }
+  constexpr int kWarps = kThreads / kWarp;
+  const RoundedCut cut{order, job.group, job.subs_per_group, job.cols};
+  const int first = static_cast<int>(blockIdx.z) * kWarps + static_cast<int>(threadIdx.x) / kWarp;
+  round_row(cut, order, x, up, first, kWarps * static_cast<int>(gridDim.z),
+            static_cast<int>(threadIdx.x) % kWarp, q, meta);
   if (args.sums == RoundedSums::kOwn) return;
   __syncthreads();
   run_sums(job, meta);
@@ -85,7 +74,16 @@ RoundJob round_job(const TileLayout& f, const RoundedInput& to) {
 
 void round_rows(Queue& queue, const RoundArgs& args) {
   if (args.num_rows == 0 || args.num_jobs == 0) return;
-  const Grid grid{static_cast<unsigned>(args.num_rows), static_cast<unsigned>(args.num_jobs), 1};
+  // Few rows: four sub-blocks a warp. Running sums need a row in one block.
+  unsigned per_row = 1;
+  if (args.sums == RoundedSums::kOwn && args.num_rows <= 4 * kDecodeTokens) {
+    for (int i = 0; i < args.num_jobs; ++i) {
+      const unsigned subs = static_cast<unsigned>(args.jobs[i].to.sub_stride);
+      per_row = std::max(per_row, blocks_for(subs, 4 * kThreads / kWarp));
+    }
+  }
+  const Grid grid{static_cast<unsigned>(args.num_rows), static_cast<unsigned>(args.num_jobs),
+                  per_row};
   HS_LAUNCH(queue, grid, Grid{kThreads}, 0, round_kernel, args);
 }
 

@@ -54,6 +54,9 @@ struct RoundArgs {
 }
 [[nodiscard]] RoundedInput take_rounded(Queue& queue, int64_t rows, int64_t subs);
 [[nodiscard]] RoundJob round_job(const TileLayout& f, const RoundedInput& to);
+[[nodiscard]] inline RoundedCut cut_of(const RoundJob& job) {
+  return {job.order, job.group, job.subs_per_group, job.cols};
+}
 void round_rows(Queue& queue, const RoundArgs& args);
 
 // ── Few tokens ──────────────────────────────────────────────────────────────────────────────────
@@ -64,7 +67,8 @@ struct DecodeJob {
   float* y = nullptr;
   int64_t ldy = 0;
   int32_t first_block = 0;
-  int32_t warps_per_tile = 8;  // 8, or 1
+  int32_t warps_per_tile = 8;   // 8, or 1
+  int32_t tiles_per_block = 1;  // that come one after the other, of each warp where it has its own
 };
 struct DecodeArgs {
   DecodeJob jobs[kMaxOutputs];
@@ -72,7 +76,15 @@ struct DecodeArgs {
   int32_t num_tokens = 0;
   const float* x = nullptr;
   int64_t ldx = 0;
+  // With one token and one rounded form, blocks round x for themselves: no launch before this one.
+  bool rounds = false;
+  RoundedCut cut;
 };
+// Bytes of shared memory that a rounded row takes there, and the most it may.
+[[nodiscard]] inline int64_t rounded_row_bytes(const RoundedCut& cut) {
+  return int64_t{cut.num_subs()} * (kSubBlock + 8);
+}
+inline constexpr int64_t kMaxRoundedRow = 24 * 1024;
 void decode_products(Queue& queue, DecodeArgs& args);
 
 // ── Many tokens ─────────────────────────────────────────────────────────────────────────────────

@@ -88,6 +88,16 @@ struct RoundedInput {
   HS_BOTH const float* meta_row(int64_t row) const { return meta + row * sub_stride * 2; }
 };
 
+// How a row of the input is cut into sub-blocks, and in which order its columns are read.
+struct RoundedCut {
+  const int32_t* order = nullptr;
+  int32_t group = 0;
+  int32_t subs_per_group = 0;
+  int32_t cols = 0;
+
+  HS_BOTH int num_subs() const { return (cols + group - 1) / group * subs_per_group; }
+};
+
 // What stands beside a sub-block's scale: Σ q of it, or Σ scale · Σ q of its group up to and with
 // it, added by fma in order. Kernels that pass over many tokens want the second made once.
 enum class RoundedSums : uint8_t { kOwn, kRunning };

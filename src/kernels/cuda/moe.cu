@@ -87,7 +87,7 @@ class ExpertPass {
     args.source = sorted_.token_of;
     args.rows_per_x = batch_.top_k;
   }
-  void round_inputs(RoundedSums sums);
+  void round_inputs(RoundedSums sums, bool may_leave);
   void round_input(const TileLayout& f, const ExpertJob& job, int which, RoundedInput& input,
                    RoundArgs& by_token, RoundArgs& by_slot);
   void take_act(bool integer_rows);
@@ -125,7 +125,8 @@ void ExpertPass::round_input(const TileLayout& f, const ExpertJob& job, int whic
   round.end_expert = job.end_expert;
 }
 
-void ExpertPass::round_inputs(RoundedSums sums) {
+// `may_leave` it to the blocks that multiply, where there is one form.
+void ExpertPass::round_inputs(RoundedSums sums, bool may_leave) {
   RoundArgs by_token;
   by_token.sums = sums;
   by_token.x = batch_.x;
@@ -140,7 +141,11 @@ void ExpertPass::round_inputs(RoundedSums sums) {
     round_input(job.up, job, 1, job.up_in, by_token, by_slot);
   }
   if (!queue_.status) return;
-  round_rows(queue_, by_token);
+  if (may_leave && by_token.num_jobs == 1 && by_slot.num_jobs == 0) {
+    args_.cut = cut_of(by_token.jobs[0]);
+    args_.rounds = rounded_row_bytes(args_.cut) <= kMaxRoundedRow;
+  }
+  if (!args_.rounds) round_rows(queue_, by_token);
   round_rows(queue_, by_slot);
 }
 
@@ -181,9 +186,15 @@ void ExpertPass::run_few(float* rows, const float* elsewhere, float* y) {
   for (int i = 0; i < args_.num_jobs; ++i) {
     args_.jobs[i].rounds_act = has_whole_sub_blocks(args_.jobs[i]);
   }
-  round_inputs(RoundedSums::kOwn);
+  round_inputs(RoundedSums::kOwn, true);
   take_act(true);
   if (!queue_.status) return;
+  int64_t down_bytes = 0;
+  for (int i = 0; i < args_.num_jobs; ++i) {
+    const TileLayout& f = args_.jobs[i].down;
+    down_bytes = std::max(down_bytes, f.num_tiles() * f.tile_bytes);
+  }
+  args_.prefetches_down = 4 * num_pairs_ * down_bytes <= queue_.runtime.info().l2_bytes;
   gate_up_products(queue_, args_);
   for (int i = 0; i < args_.num_jobs; ++i) {
     const ExpertJob& job = args_.jobs[i];
@@ -258,7 +269,7 @@ void ExpertPass::product(const ExpertJob& job, int index, int which, float* y) {
 void ExpertPass::run_many(float* rows) {
   const ScratchScope scope(queue_);
   sort();
-  round_inputs(RoundedSums::kRunning);
+  round_inputs(RoundedSums::kRunning, false);
   take_act(false);
   up_ = queue_.take<float>(num_pairs_ * args_.max_width);
   if (!queue_.status) return;

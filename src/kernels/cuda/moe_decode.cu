@@ -48,6 +48,7 @@ struct WarpTile {
 };
 
 // Groups base … base+15 of a tile, shared by four warps.
+template <Kinds kKinds>
 __device__ inline void integer_groups(const WarpTile& w, int base, int share, int lane,
                                       float (&parts)[kGroupsAtOnce][kTileRows],
                                       float (&scales)[kGroupsAtOnce][kTileRows]) {
@@ -56,7 +57,7 @@ __device__ inline void integer_groups(const WarpTile& w, int base, int share, in
   const auto inputs = token_inputs<1>(
       w.input, [&](int) { return w.input_row; }, lane);
   const int row = 2 * (lane / 4);
-  with_integer_code(w.f.code, [&]<CodeKind kCode>() {
+  with_integer_code<kKinds>(w.f.code, [&]<CodeKind kCode>() {
     for_groups<kCode, 1>(w.f, w.data, inputs, base + share, end, kShares, lane,
                          [&](int g, const GroupRows& rows, const GroupPart<1>& part) {
                            if (lane % 4 != 0) return;
@@ -102,9 +103,11 @@ __device__ inline void finish_rows(const ExpertArgs& args, const ExpertJob& job,
   }
 }
 
-__global__ void __launch_bounds__(kWarp* kGateUpWarps)
+template <Kinds kKinds>
+__global__ void __launch_bounds__(kWarp* kGateUpWarps, kKinds == kAllKinds ? 1 : 2)
     gate_up_kernel(const __grid_constant__ ExpertArgs args) {
   __shared__ GateUpShared shared;
+  extern __shared__ __align__(16) int8_t rounded[];
   const int64_t pair = blockIdx.y;
   const int expert = args.ids[pair];
   if (expert < 0) return;
@@ -123,13 +126,23 @@ __global__ void __launch_bounds__(kWarp* kGateUpWarps)
   const int tile = 2 * static_cast<int>(blockIdx.x) + slot % 2;
   const int64_t token = pair / args.top_k;
   const bool per_slot = is_up ? job.up_per_slot : job.gate_per_slot;
-  const WarpTile mine{f,
-                      (is_up ? address.up : address.gate) + tile * f.tile_bytes,
-                      is_up ? job.up_in : job.gate_in,
-                      per_slot ? pair : token,
-                      args.x + token * args.hidden,
-                      order_of(job, f, expert, is_up ? 1 : 0)};
   const bool exists = tile < f.num_tiles();
+  const std::byte* data = (is_up ? address.up : address.gate) + tile * f.tile_bytes;
+  const float* x = args.x + token * args.hidden;
+  RoundedInput input = is_up ? job.up_in : job.gate_in;
+  if (exists) prefetch_bytes(data + share * (f.tile_bytes / kShares), f.tile_bytes / kShares, lane);
+  if (args.prefetches_down) {
+    const int64_t part = job.down.num_tiles() * job.down.tile_bytes / (gridDim.x * kGateUpWarps);
+    prefetch_bytes(address.down + (blockIdx.x * kGateUpWarps + warp) * part, part, lane);
+  }
+  if (args.rounds) {
+    input = {rounded, nullptr, args.cut.num_subs()};
+    input.meta = reinterpret_cast<float*>(rounded + input.sub_stride * kSubBlock);
+    round_row(args.cut, nullptr, x, nullptr, warp, kGateUpWarps, lane, input.q, input.meta);
+    __syncthreads();
+  }
+  const int64_t input_row = args.rounds ? 0 : per_slot ? pair : token;
+  const WarpTile mine{f, data, input, input_row, x, order_of(job, f, expert, is_up ? 1 : 0)};
   // The first two warps each own 32 rows: gate's and up's.
   const TileLayout& joined = warp == 1 ? job.up : job.gate;
   const int joined_tile = 2 * warp + lane / kTileRows;
@@ -138,10 +151,10 @@ __global__ void __launch_bounds__(kWarp* kGateUpWarps)
       max(job.gate.integer ? job.gate.num_groups : 1, job.up.integer ? job.up.num_groups : 1);
   for (int base = 0; base < num_groups; base += kGroupsAtOnce) {
     if (exists && f.integer) {
-      integer_groups(mine, base, share, lane, shared.parts[slot], shared.scales[slot]);
+      integer_groups<kKinds>(mine, base, share, lane, shared.parts[slot], shared.scales[slot]);
     } else if (exists && base == 0) {
       const float* const x[1] = {mine.x};
-      float_share<1>(f, mine.data, share, kShares, x, mine.order, lane, shared.sums[warp]);
+      float_share<kKinds, 1>(f, mine.data, share, kShares, x, mine.order, lane, shared.sums[warp]);
     }
     __syncthreads();
     if (warp < 2 && first_row + lane < job.gate.rows) {
@@ -155,20 +168,22 @@ __global__ void __launch_bounds__(kWarp* kGateUpWarps)
 }
 
 // One choice's 16 outputs of one tile, by one warp.
+template <Kinds kKinds>
 __device__ inline void down_tile(const ExpertArgs& args, const ExpertJob& job,
                                  const std::byte* matrix, int expert, int64_t pair, int tile,
                                  int lane, float* out) {
   const TileLayout& f = job.down;
   const std::byte* data = matrix + tile * f.tile_bytes;
+  prefetch_bytes(data, f.tile_bytes, lane);
   if (!f.integer) {
     const float* const x[1] = {args.act + pair * args.max_width};
-    float_share<1>(f, data, 0, 1, x, order_of(job, f, expert, 2), lane, out);
+    float_share<kKinds, 1>(f, data, 0, 1, x, order_of(job, f, expert, 2), lane, out);
     return;
   }
   const auto inputs = token_inputs<1>(
       args.act_in, [&](int) { return pair; }, lane);
   float y[2] = {};
-  with_integer_code(f.code, [&]<CodeKind kCode>() {
+  with_integer_code<kKinds>(f.code, [&]<CodeKind kCode>() {
     for_groups<kCode, 1>(f, data, inputs, 0, f.num_groups, 1, lane,
                          [&](int, const GroupRows& rows, const GroupPart<1>& part) {
                            y[0] = __fmaf_rn(part.sum[0][0], rows.scale[0], y[0]);
@@ -181,6 +196,7 @@ __device__ inline void down_tile(const ExpertArgs& args, const ExpertJob& job,
   }
 }
 
+template <Kinds kKinds>
 __global__ void __launch_bounds__(kWarp* kMaxDownWarps)
     down_kernel(const __grid_constant__ ExpertArgs args) {
   extern __shared__ float out[];  // [top_k][16]
@@ -195,7 +211,7 @@ __global__ void __launch_bounds__(kWarp* kMaxDownWarps)
     if (job == nullptr) continue;
     const std::byte* matrix = args.addresses[expert].down;
     if (matrix == nullptr) continue;
-    down_tile(args, *job, matrix, expert, pair, tile, lane, out + k * kTileRows);
+    down_tile<kKinds>(args, *job, matrix, expert, pair, tile, lane, out + k * kTileRows);
     __syncwarp();
     const int row = tile * kTileRows + lane;
     if (args.rows != nullptr && lane < kTileRows && row < args.hidden) {
@@ -218,6 +234,20 @@ __global__ void __launch_bounds__(kWarp* kMaxDownWarps)
   args.y[token * args.hidden + row] = y;
 }
 
+constexpr Kinds kFour = kind_bit(CodeKind::kAffine4, true);
+constexpr Kinds kEight = kind_bit(CodeKind::kInt8, true);
+
+Kinds kinds_of(const ExpertArgs& args) {
+  Kinds kinds = 0;
+  for (int i = 0; i < args.num_jobs; ++i) {
+    const ExpertJob& job = args.jobs[i];
+    for (const TileLayout* f : {&job.gate, &job.up, &job.down}) {
+      kinds |= kind_bit(f->code, f->integer);
+    }
+  }
+  return kinds;
+}
+
 }  // namespace
 
 void gate_up_products(Queue& queue, const ExpertArgs& args) {
@@ -225,14 +255,22 @@ void gate_up_products(Queue& queue, const ExpertArgs& args) {
   for (int i = 0; i < args.num_jobs; ++i) rows = std::max(rows, args.jobs[i].covered_rows());
   const Grid grid{blocks_for(rows, kSubBlock), static_cast<unsigned>(args.num_tokens * args.top_k),
                   1};
-  HS_LAUNCH(queue, grid, Grid{kWarp * kGateUpWarps}, 0, gate_up_kernel, args);
+  const Kinds kinds = kinds_of(args);
+  const auto kernel = (kinds & ~kFour) == 0    ? gate_up_kernel<kFour>
+                      : (kinds & ~kEight) == 0 ? gate_up_kernel<kEight>
+                                               : gate_up_kernel<kAllKinds>;
+  const int64_t shared = args.rounds ? rounded_row_bytes(args.cut) : 0;
+  HS_LAUNCH(queue, grid, Grid{kWarp * kGateUpWarps}, shared, kernel, args);
 }
 
 void down_products(Queue& queue, const ExpertArgs& args) {
   const Grid grid{blocks_for(args.hidden, kTileRows), static_cast<unsigned>(args.num_tokens), 1};
   const auto warps = static_cast<unsigned>(std::min(args.top_k, kMaxDownWarps));
-  HS_LAUNCH(queue, grid, Grid{kWarp * warps}, int64_t{4} * args.top_k * kTileRows, down_kernel,
-            args);
+  const Kinds kinds = kinds_of(args);
+  const auto kernel = (kinds & ~kFour) == 0    ? down_kernel<kFour>
+                      : (kinds & ~kEight) == 0 ? down_kernel<kEight>
+                                               : down_kernel<kAllKinds>;
+  HS_LAUNCH(queue, grid, Grid{kWarp * warps}, int64_t{4} * args.top_k * kTileRows, kernel, args);
 }
 
 }  // namespace hotset::cuda

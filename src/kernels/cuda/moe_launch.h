@@ -34,9 +34,13 @@ struct ExpertArgs {
   int32_t hidden = 0;
   int32_t max_width = 0;
   const float* x = nullptr;  // [num_tokens, hidden]
-  float* act = nullptr;      // [pairs, max_width], where down is not integer or rounds itself
-  RoundedInput act_in;       // a row a pair
-  float* rows = nullptr;     // [num_tokens, top_k, hidden]; null: y is written
+  // All gates and ups read one rounded form, which the blocks make for themselves.
+  bool rounds = false;
+  RoundedCut cut;
+  bool prefetches_down = false;  // what the next kernel reads fits the L2 cache
+  float* act = nullptr;          // [pairs, max_width], where down is not integer or rounds itself
+  RoundedInput act_in;           // a row a pair
+  float* rows = nullptr;         // [num_tokens, top_k, hidden]; null: y is written
   const float* weights = nullptr;
   const float* elsewhere = nullptr;
   float* y = nullptr;

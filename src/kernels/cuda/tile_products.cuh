@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of one tile with up to 8·kN tokens, for when weights are read once and latency counts: a
+// Products of one tile with up to 16 tokens, for when weights are read once and latency counts: a
 // warp takes whole groups of columns, several warps share a tile. Integer groups come out as the
 // part of the CPU's chain that a group is; whoever has them all adds them in order. Float products
 // (plain weights, and all weights in exact arithmetic) are sums in any order.
@@ -13,57 +13,72 @@ namespace hotset::cuda {
 
 // ── Integer ─────────────────────────────────────────────────────────────────────────────────────
 
+// kTokens is 1, 8 or 16: fragments of 8 tokens, and with one token only the even ones of a lane's
+// two are added up.
+template <int kTokens>
+inline constexpr int kFragments = (kTokens + 7) / 8;
+template <int kTokens>
+inline constexpr int kLaneTokens = kTokens == 1 ? 1 : 2;
+
 // Where a lane finds the rounded input: token 8n + r for the products, 2c and 2c+1 for the sums.
-template <int kN>
+template <int kTokens>
 struct TokenInputs {
-  const int8_t* q[kN];
-  const float* meta[kN][2];
+  const int8_t* q[kFragments<kTokens>];
+  const float* meta[kFragments<kTokens>][kLaneTokens<kTokens>];
 };
 
 // Tokens past the last read the last one's; nobody takes their results.
-template <int kN, typename RowOf>
-__device__ inline TokenInputs<kN> token_inputs(const RoundedInput& in, RowOf row_of, int lane) {
-  TokenInputs<kN> inputs;
+template <int kTokens, typename RowOf>
+__device__ inline TokenInputs<kTokens> token_inputs(const RoundedInput& in, RowOf row_of,
+                                                    int lane) {
+  TokenInputs<kTokens> inputs;
 #pragma unroll
-  for (int n = 0; n < kN; ++n) {
+  for (int n = 0; n < kFragments<kTokens>; ++n) {
     inputs.q[n] = in.q_row(row_of(8 * n + lane / 4)) + 8 * (lane % 4);
-    inputs.meta[n][0] = in.meta_row(row_of(8 * n + 2 * (lane % 4)));
-    inputs.meta[n][1] = in.meta_row(row_of(8 * n + 2 * (lane % 4) + 1));
+#pragma unroll
+    for (int i = 0; i < kLaneTokens<kTokens>; ++i) {
+      inputs.meta[n][i] = in.meta_row(row_of(8 * n + 2 * (lane % 4) + i));
+    }
   }
   return inputs;
 }
 
 // One group's part of the chain, d's layout: [n][i] is row 2r + i/2, token 8n + 2c + i%2.
-template <int kN>
+template <int kTokens>
 struct GroupPart {
-  float sum[kN][4] = {};
-  float input_sum[kN][2] = {};  // Σ scale · Σ q
+  static constexpr int kEach = kLaneTokens<kTokens>;
+  float sum[kFragments<kTokens>][4] = {};
+  float input_sum[kFragments<kTokens>][kEach] = {};  // Σ scale · Σ q
 
   template <CodeKind kCode>
   __device__ void add(const LaneCodes<kCode>& codes, const CodebookTables& tables,
-                      const TokenInputs<kN>& in, int sub) {
+                      const TokenInputs<kTokens>& in, int sub) {
     const SubFragments<kCode> fragments(codes, tables);
 #pragma unroll
-    for (int n = 0; n < kN; ++n) {
+    for (int n = 0; n < kFragments<kTokens>; ++n) {
       const uint2 q = *reinterpret_cast<const uint2*>(in.q[n] + kSubBlock * sub);
-      const float2 first = *reinterpret_cast<const float2*>(in.meta[n][0] + 2 * sub);
-      const float2 second = *reinterpret_cast<const float2*>(in.meta[n][1] + 2 * sub);
+      float2 meta[kEach];
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) {
+        meta[i] = *reinterpret_cast<const float2*>(in.meta[n][i] + 2 * sub);
+      }
       float dot[4];
       fragments.dots(q, dot);
-      sum[n][0] = __fmaf_rn(dot[0], first.x, sum[n][0]);
-      sum[n][1] = __fmaf_rn(dot[1], second.x, sum[n][1]);
-      sum[n][2] = __fmaf_rn(dot[2], first.x, sum[n][2]);
-      sum[n][3] = __fmaf_rn(dot[3], second.x, sum[n][3]);
-      input_sum[n][0] = __fmaf_rn(first.x, first.y, input_sum[n][0]);
-      input_sum[n][1] = __fmaf_rn(second.x, second.y, input_sum[n][1]);
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) {
+        sum[n][i] = __fmaf_rn(dot[i], meta[i].x, sum[n][i]);
+        sum[n][2 + i] = __fmaf_rn(dot[2 + i], meta[i].x, sum[n][2 + i]);
+        input_sum[n][i] = __fmaf_rn(meta[i].x, meta[i].y, input_sum[n][i]);
+      }
     }
   }
   __device__ void take_off_zeros(const GroupRows& rows) {
 #pragma unroll
-    for (int n = 0; n < kN; ++n) {
+    for (int n = 0; n < kFragments<kTokens>; ++n) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        sum[n][i] = __fmaf_rn(rows.minus_zero[i / 2], input_sum[n][i % 2], sum[n][i]);
+      for (int i = 0; i < kEach; ++i) {
+        sum[n][i] = __fmaf_rn(rows.minus_zero[0], input_sum[n][i], sum[n][i]);
+        sum[n][2 + i] = __fmaf_rn(rows.minus_zero[1], input_sum[n][i], sum[n][2 + i]);
       }
     }
   }
@@ -101,15 +116,15 @@ struct CodeStream {
 };
 
 // finish(group, its rows' scales, its parts) for groups first, first + stride, … below end.
-template <CodeKind kCode, int kN, typename Finish>
+template <CodeKind kCode, int kTokens, typename Finish>
 __device__ inline void for_groups(const TileLayout& f, const std::byte* tile,
-                                  const TokenInputs<kN>& in, int first, int end, int stride,
+                                  const TokenInputs<kTokens>& in, int first, int end, int stride,
                                   int lane, Finish finish) {
   const CodebookTables tables = load_tables<kCode>(f, lane);
   CodeStream<kCode> stream{f, tile, end, stride, lane, tables.step, first, 0, {}, {}};
   stream.fetch();
   for (int g = first; g < end; g += stride) {
-    GroupPart<kN> part;
+    GroupPart<kTokens> part;
     const GroupRows rows = stream.rows;
     for (int j = 0; j < f.subs_per_group; j += 4) {
       LaneCodes<kCode> codes[4];
@@ -277,41 +292,48 @@ __device__ inline void coded_steps(const TileLayout& f, const std::byte* tile, i
   }
 }
 
-// fn.operator()<kCode>() of a kind known only now.
-template <typename Fn>
-__device__ inline void with_code(CodeKind code, Fn fn) {
-  switch (code) {
-    case CodeKind::kF32:
-      return fn.template operator()<CodeKind::kF32>();
-    case CodeKind::kF16:
-      return fn.template operator()<CodeKind::kF16>();
-    case CodeKind::kBF16:
-      return fn.template operator()<CodeKind::kBF16>();
-    case CodeKind::kFp8:
-      return fn.template operator()<CodeKind::kFp8>();
-    case CodeKind::kInt8:
-      return fn.template operator()<CodeKind::kInt8>();
-    case CodeKind::kAffine4:
-      return fn.template operator()<CodeKind::kAffine4>();
-    case CodeKind::kCodebook4:
-      return fn.template operator()<CodeKind::kCodebook4>();
+// Kernels are compiled for all kinds, and again for the few that come together most, which then
+// need fewer registers. A set has a bit a kind, and a second one for its integer products.
+using Kinds = uint32_t;
+HS_BOTH constexpr Kinds kind_bit(CodeKind code, bool integer) {
+  return Kinds{1} << (static_cast<int>(code) + (integer ? 8 : 0));
+}
+inline constexpr Kinds kAllKinds = ~Kinds{0};
+
+// fn.operator()<kCode>() of a kind of the set known only now.
+template <Kinds kKinds, bool kInteger, CodeKind kCode, typename Fn>
+__device__ __forceinline__ void if_code(CodeKind code, Fn& fn) {
+  if constexpr ((kKinds & kind_bit(kCode, kInteger)) != 0) {
+    if (code == kCode) fn.template operator()<kCode>();
   }
 }
-template <typename Fn>
-__device__ inline void with_integer_code(CodeKind code, Fn fn) {
-  if (code == CodeKind::kAffine4) return fn.template operator()<CodeKind::kAffine4>();
-  if (code == CodeKind::kInt8) return fn.template operator()<CodeKind::kInt8>();
-  return fn.template operator()<CodeKind::kCodebook4>();
+template <Kinds kKinds, typename Fn>
+__device__ __forceinline__ void with_float_code(CodeKind code, Fn fn) {
+  if_code<kKinds, false, CodeKind::kF32>(code, fn);
+  if_code<kKinds, false, CodeKind::kF16>(code, fn);
+  if_code<kKinds, false, CodeKind::kBF16>(code, fn);
+  if_code<kKinds, false, CodeKind::kFp8>(code, fn);
+  if_code<kKinds, false, CodeKind::kInt8>(code, fn);
+  if_code<kKinds, false, CodeKind::kAffine4>(code, fn);
+  if_code<kKinds, false, CodeKind::kCodebook4>(code, fn);
 }
+template <Kinds kKinds, typename Fn>
+__device__ __forceinline__ void with_integer_code(CodeKind code, Fn fn) {
+  if_code<kKinds, true, CodeKind::kAffine4>(code, fn);
+  if_code<kKinds, true, CodeKind::kInt8>(code, fn);
+  if_code<kKinds, true, CodeKind::kCodebook4>(code, fn);
+}
+template <Kinds kKinds>
+inline constexpr bool kHasFloats = (kKinds & 0xff) != 0;
 
 // One warp's share of a tile's columns, as floats: share `part` of `num_parts`.
-template <int kT>
+template <Kinds kKinds, int kT>
 __device__ inline void float_share(const TileLayout& f, const std::byte* tile, int part,
                                    int num_parts, const float* const (&x)[kT], const int32_t* order,
                                    int lane, float* out) {
   const int steps = (f.cols + 7) / 8;
   const int first = steps * part / num_parts, end = steps * (part + 1) / num_parts;
-  with_code(f.code, [&]<CodeKind kCode>() {
+  with_float_code<kKinds>(f.code, [&]<CodeKind kCode>() {
     if constexpr (kCode == CodeKind::kInt8 || kCode == CodeKind::kAffine4 ||
                   kCode == CodeKind::kCodebook4) {
       coded_steps<kCode, kT>(f, tile, first, end, x, order, lane, out);
