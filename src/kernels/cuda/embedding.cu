@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows of a packed table: a block a token, each thread walks columns of one row through its tile
-// (quant/packed_matrix.h has the layout). Bits equal dequantize_row's.
+// Rows of a packed table: a block a token and 256 of its columns, so that all of a row's reads are
+// under way at once, wherever the table lies (quant/packed_matrix.h has the layout). Bits equal
+// dequantize_row's.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -97,11 +98,11 @@ __global__ void __launch_bounds__(kThreads)
   const uint8_t* tile = table.data + (known ? id / kTileRows : 0) * table.tile_bytes;
   const int lane = static_cast<int>(id & (kTileRows - 1));
   float* row = out + static_cast<int64_t>(blockIdx.x) * table.cols;
-  for (int col = static_cast<int>(threadIdx.x); col < table.cols; col += kThreads) {
-    const uint8_t* group = tile + col / table.group * table.group_bytes;
-    const int to = table.input_order != nullptr ? table.input_order[col] : col;
-    row[to] = known ? element<kCode>(table, group, lane, col % table.group) : nanf("");
-  }
+  const int col = static_cast<int>(blockIdx.y * kThreads + threadIdx.x);
+  if (col >= table.cols) return;
+  const uint8_t* group = tile + col / table.group * table.group_bytes;
+  const int to = table.input_order != nullptr ? table.input_order[col] : col;
+  row[to] = known ? element<kCode>(table, group, lane, col % table.group) : nanf("");
 }
 
 Table table_of(const PackedMatrix& matrix) {
@@ -122,8 +123,9 @@ Table table_of(const PackedMatrix& matrix) {
 
 template <CodeKind kCode>
 void embed_as(Queue& queue, const PackedMatrix& table, std::span<const int32_t> ids, float* out) {
-  HS_LAUNCH(queue, Grid{.x = static_cast<unsigned>(ids.size())}, Grid{.x = kThreads}, 0,
-            embed_kernel<kCode>, table_of(table), ids.data(), out);
+  HS_LAUNCH(queue,
+            (Grid{.x = static_cast<unsigned>(ids.size()), .y = blocks_for(table.cols, kThreads)}),
+            Grid{.x = kThreads}, 0, embed_kernel<kCode>, table_of(table), ids.data(), out);
 }
 
 }  // namespace

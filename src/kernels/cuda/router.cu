@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One warp a token. A round finds the largest logit that comes after the last choice in the order
-// (falling value, rising index), so nothing has to be marked as taken. NaN counts as −∞.
+// One warp a token. Logits become integers of the same order, NaN as −∞, above 0; a round takes the
+// largest of a warp and of those the lowest index, by two reductions, and sets it to 0.
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/shape_check.cuh"
 #include "kernels/cuda/warp.cuh"
@@ -10,71 +10,75 @@ namespace hotset {
 namespace cuda {
 namespace {
 
-constexpr int kTokensPerBlock = 4;
+constexpr int kTokensPerBlock = 2;
+
+// Rising with the logit; −0 as +0, NaN as −∞.
+__device__ __forceinline__ uint32_t key_of(float logit) {
+  if (isnan(logit)) logit = -INFINITY;
+  const uint32_t bits = __float_as_uint(logit + 0.0f);
+  return (bits >> 31) != 0u ? ~bits : bits | 0x80000000u;
+}
+__device__ __forceinline__ float logit_of(uint32_t key) {
+  return __uint_as_float((key >> 31) != 0u ? key & 0x7fffffffu : ~key);
+}
 
 struct Choice {
-  float value;
-  int index;
+  uint32_t key;
+  uint32_t index;
 };
 
-__device__ __forceinline__ bool is_before(const Choice& a, const Choice& b) {
-  return a.value > b.value || (a.value == b.value && a.index < b.index);
-}
-
-__device__ __forceinline__ Choice first_of_warp(Choice mine) {
-#pragma unroll
-  for (int step = kWarp / 2; step > 0; step /= 2) {
-    const Choice other{__shfl_xor_sync(kAllLanes, mine.value, step),
-                       __shfl_xor_sync(kAllLanes, mine.index, step)};
-    if (is_before(other, mine)) mine = other;
-  }
-  return mine;
-}
-
-__device__ __forceinline__ float orderly(float logit) {
-  return isnan(logit) ? -INFINITY : logit;
-}
-
-// The logits of a token as one lane sees them: those of experts lane, lane + 32, …
-// kHeld > 0: up to kHeld in registers; 0: read again in each round.
+// The logits of a token as one lane sees them: those of experts lane, lane + 32, …, in registers.
 template <int kHeld>
-struct LaneLogits {
+struct HeldLogits {
+  uint32_t keys[kHeld];  // 0: taken, or no expert
+  uint32_t lane;
+
+  __device__ __forceinline__ HeldLogits(const float* row, int num_experts) : lane(threadIdx.x) {
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+      const int expert = static_cast<int>(lane) + i * kWarp;
+      keys[i] = expert < num_experts ? key_of(row[expert]) : 0u;
+    }
+  }
+  __device__ __forceinline__ Choice take() {
+    uint32_t best = 0u, index = 0xffffffffu;
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) best = max(best, keys[i]);
+    best = __reduce_max_sync(kAllLanes, best);
+#pragma unroll
+    for (int i = kHeld - 1; i >= 0; --i) index = keys[i] == best ? lane + i * kWarp : index;
+    index = __reduce_min_sync(kAllLanes, index);
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) keys[i] = index == lane + i * kWarp ? 0u : keys[i];
+    return {best, index};
+  }
+};
+
+// Any number of experts, read again in each round: the first after the last choice.
+struct ReadLogits {
   const float* row;
-  int count;
-  int lane;
-  float held[kHeld > 0 ? kHeld : 1];
+  int num_experts;
+  Choice last = {0xffffffffu, 0u};
 
-  __device__ LaneLogits(const float* logits, int num_experts)
-      : row(logits), count(num_experts), lane(static_cast<int>(threadIdx.x)) {
-    if constexpr (kHeld > 0) {
-#pragma unroll
-      for (int i = 0; i < kHeld; ++i) {
-        held[i] = lane + i * kWarp < count ? row[lane + i * kWarp] : -INFINITY;
-      }
+  __device__ __forceinline__ ReadLogits(const float* logits, int experts)
+      : row(logits), num_experts(experts) {}
+  __device__ __forceinline__ Choice take() {
+    Choice best = {0u, 0xffffffffu};
+    for (int e = static_cast<int>(threadIdx.x); e < num_experts; e += kWarp) {
+      const auto index = static_cast<uint32_t>(e);
+      const uint32_t key = key_of(row[e]);
+      const bool is_left = key < last.key || (key == last.key && index > last.index);
+      if (is_left && key > best.key) best = {key, index};
     }
-  }
-  template <typename Body>
-  __device__ __forceinline__ void each(const Body& body) const {
-    if constexpr (kHeld > 0) {
-#pragma unroll
-      for (int i = 0; i < kHeld; ++i) {
-        if (lane + i * kWarp < count) body(held[i], lane + i * kWarp);
-      }
-    } else {
-      for (int e = lane; e < count; e += kWarp) body(row[e], e);
-    }
-  }
-  __device__ __forceinline__ Choice next_after(const Choice& last) const {
-    Choice best{-INFINITY, 0x7fffffff};
-    each([&](float logit, int expert) {
-      const Choice candidate{orderly(logit), expert};
-      if (is_before(last, candidate) && is_before(candidate, best)) best = candidate;
-    });
-    return first_of_warp(best);
+    const uint32_t key = __reduce_max_sync(kAllLanes, best.key);
+    const uint32_t index = __reduce_min_sync(kAllLanes, best.key == key ? best.index : 0xffffffffu);
+    last = {key, index};
+    return last;
   }
 };
 
-template <int kHeld>
+// Lane i keeps choice i of each 32.
+template <typename Logits>
 __global__ void __launch_bounds__(kWarp* kTokensPerBlock)
     route_kernel(int num_tokens, int num_experts, int top_k, bool normalize, const float* logits,
                  const float* shared_logit, int32_t* experts, float* weights) {
@@ -82,31 +86,37 @@ __global__ void __launch_bounds__(kWarp* kTokensPerBlock)
   if (t >= num_tokens) return;
   const int lane = static_cast<int>(threadIdx.x);
   const int stride = shared_logit != nullptr ? top_k + 1 : top_k;
+  const float* row = logits + t * num_experts;
   int32_t* ids = experts + t * stride;
   float* w = weights + t * stride;
-  const LaneLogits<kHeld> mine(logits + t * num_experts, num_experts);
+  const float shared = shared_logit != nullptr ? shared_logit[t] : 0.0f;
+  Logits left(row, num_experts);
 
-  Choice last{INFINITY, -1};
   float top = 0.0f, total = 0.0f;
-  for (int i = 0; i < top_k; ++i) {
-    last = mine.next_after(last);
-    if (i == 0) top = last.value;
-    const float weight = expf(last.value - top);
-    if (normalize) total += weight;
-    if (lane == 0) {
-      ids[i] = last.index;
-      w[i] = weight;
+  for (int begin = 0; begin < top_k; begin += kWarp) {
+    const int count = min(kWarp, top_k - begin);
+    Choice mine = {0u, 0u};
+    for (int i = 0; i < count; ++i) {
+      const Choice choice = left.take();
+      if (begin + i == 0) top = logit_of(choice.key);
+      if (i == lane) mine = choice;
+    }
+    const float weight = lane < count ? expf(logit_of(mine.key) - top) : 0.0f;
+    total += warp_sum(weight);
+    if (lane < count) {
+      ids[begin + lane] = static_cast<int32_t>(mine.index);
+      w[begin + lane] = weight;
     }
   }
   if (!normalize) {
-    mine.each([&](float logit, int) { total += expf(logit - top); });
+    total = 0.0f;
+    for (int e = lane; e < num_experts; e += kWarp) total += expf(row[e] - top);
     total = warp_sum(total);
   }
-  __syncwarp();
-  for (int i = lane; i < top_k; i += kWarp) w[i] /= total;
+  for (int i = lane; i < top_k; i += kWarp) w[i] /= total;  // each lane what it wrote
   if (lane == 0 && shared_logit != nullptr) {
     ids[top_k] = num_experts;
-    w[top_k] = sigmoid(shared_logit[t]);
+    w[top_k] = sigmoid(shared);
   }
 }
 
@@ -121,11 +131,11 @@ void route_tokens(Queue& queue, const RouterParams& params, const float* logits,
               params.normalize, logits, shared_logit, experts, weights);
   };
   if (params.num_experts <= 4 * kWarp) {
-    start(route_kernel<4>);
+    start(route_kernel<HeldLogits<4>>);
   } else if (params.num_experts <= 16 * kWarp) {
-    start(route_kernel<16>);
+    start(route_kernel<HeldLogits<16>>);
   } else {
-    start(route_kernel<0>);
+    start(route_kernel<ReadLogits>);
   }
 }
 
