@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # CUDA where there is a compiler for it; a machine without one builds everything else.
 #   HOTSET_CUDA               AUTO (default) | ON | OFF
-#   HOTSET_CUDA_ARCHITECTURES what nvcc builds for. Default: the card of this machine, or all that
-#                             are supported when there is none.
+#   HOTSET_CUDA_ARCHITECTURES what nvcc builds for. Default: the card of this machine; without one,
+#                             code for sm_80 and sm_120 and PTX from which the driver makes the rest.
+#                             The preset release-all-gpus has every supported card's own code.
 set(HOTSET_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO, ON or OFF")
 set(HOTSET_CUDA_ARCHITECTURES "" CACHE STRING "CUDA architectures, as CMAKE_CUDA_ARCHITECTURES takes them")
 set(HOTSET_HAS_CUDA OFF)
@@ -28,7 +29,7 @@ if(HOTSET_HAS_CUDA)
     if(HOTSET_HAS_GPU)
       set(HOTSET_CUDA_ARCHITECTURES native)
     else()
-      set(HOTSET_CUDA_ARCHITECTURES 80-real 86-real 89-real 90-real 120)
+      set(HOTSET_CUDA_ARCHITECTURES 80 120-real)
     endif()
   endif()
   set(CMAKE_CUDA_ARCHITECTURES ${HOTSET_CUDA_ARCHITECTURES})
