@@ -101,12 +101,13 @@ __global__ void __launch_bounds__(kMergeThreads) attention_merge_kernel(Attentio
   const SequenceRows rows = task.sequences[blockIdx.y];
   if (static_cast<int>(blockIdx.x) >= rows.num_tokens * task.heads) return;
   const int64_t row = static_cast<int64_t>(rows.token_begin) * task.heads + blockIdx.x;
-  int used = 0;
-  const float total = weigh_splits(task, task.weights + row * task.splits, factors, used);
-  __syncthreads();
   const int groups = kMergeThreads / task.dim;
   const int group = static_cast<int>(threadIdx.x) / task.dim;
   const int column = static_cast<int>(threadIdx.x) % task.dim;
+  const float gate = group == 0 ? gate_of(task, row, column) : 0.0f;  // ahead of what follows
+  int used = 0;
+  const float total = weigh_splits(task, task.weights + row * task.splits, factors, used);
+  __syncthreads();
   float* parts = factors + task.splits;
   if (group < groups) {
     const float* sums = task.sums + row * task.splits * task.dim + column;
@@ -121,7 +122,7 @@ __global__ void __launch_bounds__(kMergeThreads) attention_merge_kernel(Attentio
   if (group != 0) return;
   float sum = 0.0f;
   for (int g = 0; g < groups; ++g) sum += parts[g * task.dim + column];
-  task.out[row * task.dim + column] = sum / total * gate_of(task, row, column);
+  task.out[row * task.dim + column] = sum / total * gate;
 }
 
 }  // namespace

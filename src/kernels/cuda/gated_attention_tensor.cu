@@ -11,133 +11,13 @@
 // is in use. Key warps have a softmax of their own and are merged at the end.
 #include <algorithm>
 
-#include "kernels/cuda/attention_fused_rows.cuh"
+#include "kernels/cuda/attention_tiles.cuh"
 #include "kernels/cuda/gated_attention_parts.cuh"
-#include "kernels/cuda/mma.cuh"
 
 namespace hotset::cuda {
 namespace {
 
-constexpr int kThreads = 128;
-
-// Fused: the block makes queries, keys and values of its rows itself.
-template <typename T, int kDimension, int kRows, int kKeys, bool kIsFused>
-struct Layout {
-  using Value = T;
-  static constexpr bool kFused = kIsFused;
-  static constexpr int kDim = kDimension;
-  static constexpr int kRowWarps = kRows;
-  static constexpr int kKeyWarps = kKeys;
-  static constexpr int kBlockRows = 16 * kRowWarps;
-  static constexpr int kTile = kKeyWarps == 1 ? 32 : 64;
-  static constexpr int kWarpKeys = kTile / kKeyWarps;
-  static constexpr int kChunks = kDim / 8;  // of 16 bytes, in a row of 16-bit values
-  static constexpr int kQueryBytes = kBlockRows * kDim * 2;
-  static constexpr int kTileBytes = kTile * kDim * 2;
-  static constexpr int kSharedBytes = 2 * kQueryBytes + 2 * kTileBytes;
-};
-
-// Chunks of 16 bytes lie permuted in their row, so that eight rows of a column hit all banks.
-template <typename L>
-__device__ __forceinline__ uint32_t chunk_offset(int row, int chunk) {
-  return static_cast<uint32_t>((row * L::kChunks + (chunk ^ (row & 7))) * 16);
-}
-
-// The block's work.
-struct Block {
-  int64_t first_row;  // in the arrays' (token · heads + head) of this sequence's row 0, KV head 0
-  int first;          // of this tile's rows, counted over (token, head of the group)
-  int count;          // rows of the sequence in all
-  int kv_head;
-  Split part;
-};
-
-// Where row i of the tile lies in `out`, or −1.
-__device__ __forceinline__ int64_t global_row(const AttentionTask& task, const Block& block,
-                                              int i) {
-  const int r = block.first + i;
-  if (r >= block.count) return -1;
-  return block.first_row + static_cast<int64_t>(r / task.group) * task.heads +
-         block.kv_head * task.group + r % task.group;
-}
-
-template <typename L>
-__device__ __forceinline__ void load_queries(const AttentionTask& task, const Block& block,
-                                             std::byte* high, std::byte* low) {
-  using Value = typename L::Value;
-  for (int at = static_cast<int>(threadIdx.x); at < L::kBlockRows * L::kChunks; at += kThreads) {
-    const int i = at / L::kChunks, chunk = at % L::kChunks;
-    const int64_t row = global_row(task, block, i);
-    Halves<Value> halves[4] = {};
-    if (row >= 0) {
-      const auto* q = reinterpret_cast<const float4*>(task.out + row * L::kDim + chunk * 8);
-      const float4 a = q[0], b = q[1];
-      halves[0] = split_pair<Value>(a.x, a.y);
-      halves[1] = split_pair<Value>(a.z, a.w);
-      halves[2] = split_pair<Value>(b.x, b.y);
-      halves[3] = split_pair<Value>(b.z, b.w);
-    }
-    const uint32_t to = chunk_offset<L>(i, chunk);
-    *reinterpret_cast<uint4*>(high + to) =
-        make_uint4(halves[0].high, halves[1].high, halves[2].high, halves[3].high);
-    *reinterpret_cast<uint4*>(low + to) =
-        make_uint4(halves[0].low, halves[1].low, halves[2].low, halves[3].low);
-  }
-}
-
-// The queries of the tile's rows from the projection; a warp every fourth row, all rows' loads
-// ahead of the first sum.
-template <typename L>
-__device__ __forceinline__ void make_queries(const AttentionTask& task, const Block& block,
-                                             std::byte* high, std::byte* low) {
-  using Value = typename L::Value;
-  constexpr int kWarps = kThreads / kWarp, kEach = L::kBlockRows / kWarps;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  HeadLanes<L::kDim> heads[kEach] = {};
-#pragma unroll
-  for (int n = 0; n < kEach; ++n) {
-    const int64_t row = global_row(task, block, warp + kWarps * n);
-    if (row >= 0) heads[n].load(task.query_gate + row * 2 * L::kDim, lane);
-  }
-#pragma unroll
-  for (int n = 0; n < kEach; ++n) {
-    const int i = warp + kWarps * n;
-    const int64_t row = global_row(task, block, i);
-    if (row >= 0) {
-      heads[n].norm_and_turn(task, task.q_norm, task.cos_sin + row / task.heads * task.rotary,
-                             lane);
-    }
-#pragma unroll
-    for (int c = 0; c < HeadLanes<L::kDim>::kEach; ++c) {
-      const int column = lane + kWarp * c;
-      const uint32_t to = chunk_offset<L>(i, column / 8) + column % 8 * 2;
-      const Value rough = rounded<Value>(heads[n].x[c]);
-      *reinterpret_cast<Value*>(high + to) = rough;
-      *reinterpret_cast<Value*>(low + to) = rounded<Value>(heads[n].x[c] - widened(rough));
-    }
-  }
-}
-
-// Asks for the tile of K (plane 0) or V (plane 1) at `begin`; positions from `end` on become 0.
-template <typename L>
-__device__ __forceinline__ void ask_for_tile(const AttentionTask& task, const SequenceRows& rows,
-                                             const Block& block, int64_t begin, int plane,
-                                             uint32_t to) {
-  if (begin < block.part.end) {
-    const std::byte* from =
-        key_address(task, rows, begin, block.kv_head) + plane * task.plane_bytes;
-    const auto count =
-        static_cast<int>(min(block.part.end - begin, static_cast<int64_t>(L::kTile)));
-#pragma unroll 4
-    for (int at = static_cast<int>(threadIdx.x); at < L::kTile * L::kChunks; at += kThreads) {
-      const int row = at / L::kChunks, chunk = at % L::kChunks;
-      const bool inside = row < count;
-      copy_async(to + chunk_offset<L>(row, chunk), from + (inside ? at : 0) * 16, inside);
-    }
-  }
-  commit_async();
-}
+constexpr int kThreads = kAttentionThreads;
 
 // What a thread of a warp keeps: of two rows, lane/4 and lane/4 + 8 of the warp's sixteen.
 template <typename L>
@@ -293,6 +173,28 @@ __device__ __forceinline__ void write_rows(const AttentionTask& task, const Bloc
   }
 }
 
+// What each key warp's sums count of a row, in place of its top; the row's total, in place of the
+// first warp's.
+template <typename L>
+__device__ __forceinline__ void weigh_key_warps(const AttentionTask& task, const Block& block,
+                                                int split, float* tops, float* totals) {
+  const auto i = static_cast<int>(threadIdx.x);
+  if (i >= L::kBlockRows) return;
+  float top = -INFINITY, total = 0.0f;
+#pragma unroll
+  for (int w = 0; w < L::kKeyWarps; ++w) top = fmaxf(top, tops[w * L::kBlockRows + i]);
+  const float origin = top == -INFINITY ? 0.0f : top;
+#pragma unroll
+  for (int w = 0; w < L::kKeyWarps; ++w) {
+    const int at = w * L::kBlockRows + i;
+    tops[at] = exp2f(tops[at] - origin);
+    total = fmaf(tops[at], totals[at], total);
+  }
+  totals[i] = total;
+  const int64_t row = global_row(task, block, i);
+  if (task.splits > 1 && row >= 0) task.weights[row * task.splits + split] = {top, total};
+}
+
 // Several key warps: brought to one top through shared memory, whose tiles are no longer needed.
 template <typename L>
 __device__ __forceinline__ void merge_rows(const AttentionTask& task, const Block& block, int warp,
@@ -316,25 +218,24 @@ __device__ __forceinline__ void merge_rows(const AttentionTask& task, const Bloc
     }
   }
   __syncthreads();
-  for (int at = static_cast<int>(threadIdx.x); at < L::kBlockRows * L::kDim / 2; at += kThreads) {
-    const int i = at / (L::kDim / 2), column = at % (L::kDim / 2) * 2;
+  weigh_key_warps<L>(task, block, split, tops, totals);
+  __syncthreads();
+  constexpr int kQuads = L::kDim / 4;
+#pragma unroll 2
+  for (int at = static_cast<int>(threadIdx.x); at < L::kBlockRows * kQuads; at += kThreads) {
+    const int i = at / kQuads, column = at % kQuads * 4;
     const int64_t row = global_row(task, block, i);
-    if (row < 0) continue;
-    float top = -INFINITY, total = 0.0f;
-    float2 sum = {0.0f, 0.0f};
-#pragma unroll
-    for (int w = 0; w < L::kKeyWarps; ++w) top = fmaxf(top, tops[w * L::kBlockRows + i]);
-    const float origin = top == -INFINITY ? 0.0f : top;
+    if (row < 0) break;
+    float4 sum = {};
 #pragma unroll
     for (int w = 0; w < L::kKeyWarps; ++w) {
       const int from = w * L::kBlockRows + i;
-      const float factor = exp2f(tops[from] - origin);
-      const float2 x = *reinterpret_cast<const float2*>(sums + from * L::kDim + column);
-      total = fmaf(factor, totals[from], total);
-      sum = {fmaf(factor, x.x, sum.x), fmaf(factor, x.y, sum.y)};
+      const float4 x = *reinterpret_cast<const float4*>(sums + from * L::kDim + column);
+      sum = {fmaf(tops[from], x.x, sum.x), fmaf(tops[from], x.y, sum.y),
+             fmaf(tops[from], x.z, sum.z), fmaf(tops[from], x.w, sum.w)};
     }
-    if (task.splits > 1 && column == 0) task.weights[row * task.splits + split] = {top, total};
-    put_pair(task, row, split, column, total, sum.x, sum.y);
+    put_pair(task, row, split, column, totals[i], sum.x, sum.y);
+    put_pair(task, row, split, column + 2, totals[i], sum.z, sum.w);
   }
 }
 
@@ -346,16 +247,12 @@ __device__ __forceinline__ void attend(const AttentionTask& task, const Sequence
   const int row_warp = warp % L::kRowWarps, key_warp = warp / L::kRowWarps;
   const uint32_t high = shared_address(shared), low = high + L::kQueryBytes;
   const uint32_t keys = low + L::kQueryBytes, values = keys + L::kTileBytes;
+  // Rows of this step are in no page yet when the block makes them itself.
+  const int64_t stored = L::kFused ? rows.first_position : block.part.end;
+  ask_for_tile<L>(task, rows, block, block.part.begin, stored, 0, keys);
+  ask_for_tile<L>(task, rows, block, block.part.begin, stored, 1, values);
   if constexpr (L::kFused) {
-    if (rows.first_position < block.part.end) {
-      store_new_rows<typename L::Value, L::kDim>(task, rows, block.kv_head, block.part);
-      __syncthreads();
-    }
-  }
-  ask_for_tile<L>(task, rows, block, block.part.begin, 0, keys);
-  ask_for_tile<L>(task, rows, block, block.part.begin, 1, values);
-  if constexpr (L::kFused) {
-    make_queries<L>(task, block, shared, shared + L::kQueryBytes);
+    make_rows<L>(task, rows, block, shared);
   } else {
     load_queries<L>(task, block, shared, shared + L::kQueryBytes);
   }
@@ -371,7 +268,7 @@ __device__ __forceinline__ void attend(const AttentionTask& task, const Sequence
     Scores<L> scores = {};
     score_keys<L>(high, low, keys, row_warp, key_warp, scores);
     __syncthreads();
-    ask_for_tile<L>(task, rows, block, begin + L::kTile, 0, keys);
+    ask_for_tile<L>(task, rows, block, begin + L::kTile, block.part.end, 0, keys);
     const int64_t warp_begin = begin + key_warp * L::kWarpKeys;
     const int64_t last[2] = {sees[0] - warp_begin, sees[1] - warp_begin};
     weigh<L>(task, last, scores, running);
@@ -379,7 +276,7 @@ __device__ __forceinline__ void attend(const AttentionTask& task, const Sequence
     __syncthreads();
     add_values<L>(values, key_warp, scores, running);
     __syncthreads();
-    ask_for_tile<L>(task, rows, block, begin + L::kTile, 1, values);
+    ask_for_tile<L>(task, rows, block, begin + L::kTile, block.part.end, 1, values);
   }
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
