@@ -4,8 +4,10 @@
 // real thing.
 //
 // Weights are scaled so that the residual stream and the logits stay of order 1 over all layers.
-// With routing zipf:S, expert popularity follows rank^-S approximately: dimension 0 of the residual
-// stream is made a constant, and the router's column 0 holds each expert's logarithmic popularity.
+// With routing zipf:S, the vocabulary is cut into topics (synth_text.h), each with a dimension of
+// the residual stream that nothing else writes; a router's column for it holds -S·log(rank) of each
+// expert there. So a hidden popular set moves along with the text, and a cache has something to
+// learn. What comes of it is measured: routing_check.h.
 #pragma once
 
 #include <cstdint>

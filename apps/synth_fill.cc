@@ -87,12 +87,15 @@ void fill_from_table(const ValueTable& table, Bits& bits, std::span<std::byte> o
 template <typename T>
 void apply_patch(const Patch& patch, int64_t first_element, std::span<std::byte> out) {
   const int64_t end = first_element + static_cast<int64_t>(out.size() / sizeof(T));
+  const int64_t columns = patch.one_column ? 1 : patch.run;
+  const int64_t num_rows = std::ssize(*patch.values) / columns;
   for (int64_t row = first_element / patch.period; row * patch.period < end; ++row) {
-    const auto& values = *patch.values;
-    const auto value = static_cast<T>(values[static_cast<size_t>(row) % values.size()]);
-    const int64_t from = std::max(row * patch.period, first_element);
-    const int64_t to = std::min(row * patch.period + patch.run, end);
+    const uint32_t* values = patch.values->data() + row / patch.rows_each % num_rows * columns;
+    const int64_t start = row * patch.period;
+    const int64_t from = std::max(start, first_element);
+    const int64_t to = std::min(start + patch.run, end);
     for (int64_t i = from; i < to; ++i) {
+      const auto value = static_cast<T>(values[patch.one_column ? 0 : i - start]);
       std::memcpy(out.data() + (i - first_element) * static_cast<int64_t>(sizeof(T)), &value,
                   sizeof(T));
     }
@@ -105,6 +108,24 @@ void fill_values(const SynthTensor& tensor, Bits& bits, int64_t offset, std::spa
   if (tensor.patch.period > 0) {
     apply_patch<T>(tensor.patch, offset / static_cast<int64_t>(sizeof(T)), out);
   }
+}
+
+// On sixteen codes at once.
+uint64_t with_mean(CodeMean mean, uint64_t codes) {
+  constexpr uint64_t kOnes = 0x1111111111111111u;
+  switch (mean) {
+    case CodeMean::kAny:
+      return codes;
+    case CodeMean::kEight: {
+      const uint64_t zero = ~(codes | codes >> 1 | codes >> 2 | codes >> 3) & kOnes;
+      return codes | zero << 3;
+    }
+    case CodeMean::kNf4: {
+      const uint64_t twelve = codes >> 3 & codes >> 2 & ~(codes >> 1) & ~codes & kOnes;
+      return codes & ~(twelve << 2);
+    }
+  }
+  return codes;
 }
 
 }  // namespace
@@ -163,6 +184,7 @@ void fill_block(const SynthTensor& tensor, uint64_t tensor_seed, int64_t block_i
   uint64_t words[4];
   for (size_t at = 0; at < out.size(); at += sizeof(words)) {
     bits.next(words);
+    for (uint64_t& word : words) word = with_mean(tensor.code_mean, word);
     std::memcpy(out.data() + at, words, std::min(sizeof(words), out.size() - at));
   }
 }

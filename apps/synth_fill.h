@@ -32,11 +32,23 @@ enum class ValueType : uint8_t { kBf16, kF16, kF32, kE4m3 };
 [[nodiscard]] std::shared_ptr<const ValueTable> uniform_values(ValueType type, double low,
                                                                double high);
 
-// Elements i with i % period < run are replaced by values[i / period % values.size()].
+// The first `run` elements of each row of `period` are replaced: by a row of `values`, which has
+// `run` columns, or one that is repeated. Row r takes row r / rows_each of `values`, round and
+// round.
 struct Patch {
   int64_t period = 0;  // 0: no patch
   int64_t run = 0;
   std::shared_ptr<const std::vector<uint32_t>> values;
+  int64_t rows_each = 1;
+  bool one_column = true;
+};
+
+// Random 4-bit codes whose values have no mean: a mean grows from linear to linear until every
+// token looks alike. One code is replaced by another.
+enum class CodeMean : uint8_t {
+  kAny,
+  kEight,  // 0 by 8
+  kNf4,    // 12 by 8
 };
 
 struct SynthTensor {
@@ -45,8 +57,9 @@ struct SynthTensor {
   std::shared_ptr<const ValueTable> table;     // set: values from it
   std::shared_ptr<const std::string> literal;  // set: these bytes, over and over
   int64_t group_index = 0;                     // > 0: I32 element i is i / group_index (GPTQ g_idx)
+  CodeMean code_mean = CodeMean::kAny;         // of random bits
   Patch patch;                                 // with table only
-  // None of the first three: random bits.
+  // Neither table, literal nor group_index: random bits.
 };
 
 // Bytes block_index·1 MiB … of the tensor, into `out` (as many as are left, at most 1 MiB).

@@ -2,6 +2,7 @@
 // The tensors of a synthetic checkpoint, in file order. Every linear has a gain: the deviation of
 // its outputs for inputs of deviation 1. With the gains below, a layer adds about 0.15 to the
 // variance of the residual stream, which ends near 2.9 after 48 layers; logits have deviation 2.
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <numeric>
@@ -9,6 +10,7 @@
 
 #include "base/check.h"
 #include "synth_model.h"
+#include "synth_text.h"
 
 namespace hotset {
 namespace {
@@ -17,7 +19,11 @@ constexpr int64_t kGroup = 128;  // GPTQ, AWQ, compressed-tensors
 constexpr int64_t kNf4Block = 64;
 constexpr int64_t kFp8Block = 128;
 constexpr double kLayerVariance = 0.15;
-constexpr double kPopularityDim = 8.0;  // dimension 0 of the residual stream with routing zipf
+constexpr double kTopicHeight = 8.0;  // of a topic's dimension in the residual stream
+constexpr double kTopicShare = 0.8;   // of a topic in what makes an expert popular there
+// A normal deviate of this size spreads as the Gumbel noise that turns the k largest logits into k
+// draws by their probabilities.
+constexpr double kGumbelDeviation = 1.28;
 
 // bitsandbytes' NF4 codebook, as its checkpoints store it.
 constexpr float kNf4[16] = {-1.0f,
@@ -53,14 +59,25 @@ std::shared_ptr<const std::string> bytes_of(const T* values, size_t count) {
                                              count * sizeof(T));
 }
 
-// Random codes of unit scale have this deviation.
+// Codes of unit scale have these deviations, with the replacements of CodeMean.
 double affine_deviation() {
-  return std::sqrt(255.0 / 12.0);
+  double squares = 0.0;
+  for (int code = 1; code < 16; ++code) squares += (code - 8.0) * (code - 8.0);
+  return std::sqrt(squares / 16.0);
 }
 double nf4_deviation() {
   double squares = 0.0;
-  for (float v : kNf4) squares += double{v} * v;
+  for (size_t code = 0; code < 16; ++code) squares += std::pow(kNf4[code == 12 ? 8 : code], 2.0);
   return std::sqrt(squares / 16.0);
+}
+
+// Sums of uniform variables: the same on every machine.
+std::vector<double> deviates(std::mt19937_64& engine, size_t count) {
+  std::vector<double> values(count, -6.0);
+  for (double& value : values) {
+    for (int i = 0; i < 12; ++i) value += static_cast<double>(engine() >> 11) * 0x1p-53;
+  }
+  return values;
 }
 constexpr double kFp8Deviation = 64.0;  // of the stored values; the largest are at 2.9 times that
 
@@ -114,8 +131,10 @@ class Planner {
   void norm(std::string name, int64_t size, double mean) {
     SynthTensor& t =
         values(std::move(name), DType::kBF16, {size}, normal_values(ValueType::kBf16, mean, 0.05));
-    // Dimension 0 keeps its height for the router.
-    if (zipf() && mean == 0.0) t.patch = {.period = size, .run = 1, .values = one_value(0)};
+    // The topics' dimensions keep their height for the router.
+    if (zipf() && size == m_.hidden_size) {
+      t.patch = {.period = size, .run = kSynthTopics, .values = one_value(0)};
+    }
   }
 
   SynthTensor& plain(std::string name, int64_t rows, int64_t cols, double gain) {
@@ -127,16 +146,22 @@ class Planner {
     SynthTensor& t = values("model.embed_tokens.weight", DType::kBF16,
                             {m_.vocab_size, m_.hidden_size}, normal(ValueType::kBf16, 1.0));
     if (!zipf()) return;
+    std::vector<uint32_t> one_hot(kSynthTopics * kSynthTopics);
+    for (size_t topic = 0; topic < kSynthTopics; ++topic) {
+      one_hot[topic * (kSynthTopics + 1)] = encode_value(ValueType::kBf16, kTopicHeight);
+    }
     t.patch = {.period = m_.hidden_size,
-               .run = 1,
-               .values = one_value(encode_value(ValueType::kBf16, kPopularityDim))};
+               .run = kSynthTopics,
+               .values = std::make_shared<const std::vector<uint32_t>>(std::move(one_hot)),
+               .rows_each = topic_block(m_.vocab_size),
+               .one_column = false};
   }
 
-  // A quantisable linear. writes_residual: with zipf, output 0 must stay 0.
+  // A quantisable linear. writes_residual: with zipf, the topics' dimensions stay as they are.
   void linear(const std::string& name, int64_t rows, int64_t cols, double gain,
               bool writes_residual = false) {
     const double deviation = gain / std::sqrt(static_cast<double>(cols));
-    quiet_row_ = zipf() && writes_residual;
+    quiet_rows_ = zipf() && writes_residual;
     switch (options_.format) {
       case SynthFormat::kBf16:
         return quiet(plain(name + ".weight", rows, cols, gain), rows * cols, cols);
@@ -152,12 +177,15 @@ class Planner {
         return fp8(name, rows, cols, deviation);
     }
   }
-  void quiet(SynthTensor& tensor, int64_t period, int64_t run) const {
-    if (quiet_row_) tensor.patch = {.period = period, .run = run, .values = one_value(0)};
+  // Zeroes the first kSynthTopics outputs: `each` elements in a row, or one in each row of
+  // `period`.
+  void quiet(SynthTensor& tensor, int64_t period, int64_t each) const {
+    if (!quiet_rows_) return;
+    tensor.patch = {.period = period, .run = kSynthTopics * each, .values = one_value(0)};
   }
 
   void gptq(const std::string& name, int64_t rows, int64_t cols, double deviation) {
-    add(name + ".qweight", DType::kI32, {cols / 8, rows});
+    add(name + ".qweight", DType::kI32, {cols / 8, rows}).code_mean = CodeMean::kEight;
     add(name + ".qzeros", DType::kI32, {cols / kGroup, rows / 8}).literal = gptq_zeros_;
     quiet(values(name + ".scales", DType::kF16, {cols / kGroup, rows},
                  scales(ValueType::kF16, deviation / affine_deviation())),
@@ -165,7 +193,7 @@ class Planner {
     add(name + ".g_idx", DType::kI32, {cols}).group_index = kGroup;
   }
   void awq(const std::string& name, int64_t rows, int64_t cols, double deviation) {
-    add(name + ".qweight", DType::kI32, {cols, rows / 8});
+    add(name + ".qweight", DType::kI32, {cols, rows / 8}).code_mean = CodeMean::kEight;
     add(name + ".qzeros", DType::kI32, {cols / kGroup, rows / 8}).literal = awq_zeros_;
     quiet(values(name + ".scales", DType::kF16, {cols / kGroup, rows},
                  scales(ValueType::kF16, deviation / affine_deviation())),
@@ -174,7 +202,7 @@ class Planner {
   void compressed_tensors(const std::string& name, int64_t rows, int64_t cols, double deviation) {
     const int64_t shape[2] = {rows, cols};
     const int64_t groups = cols / kGroup;
-    add(name + ".weight_packed", DType::kI32, {rows, cols / 8});
+    add(name + ".weight_packed", DType::kI32, {rows, cols / 8}).code_mean = CodeMean::kEight;
     quiet(values(name + ".weight_scale", DType::kBF16, {rows, groups},
                  scales(ValueType::kBf16, deviation / affine_deviation())),
           rows * groups, groups);
@@ -182,7 +210,7 @@ class Planner {
   }
   void nf4(const std::string& name, int64_t rows, int64_t cols, double deviation) {
     const int64_t blocks = rows * cols / kNf4Block;
-    add(name + ".weight", DType::kU8, {rows * cols / 2, 1});
+    add(name + ".weight", DType::kU8, {rows * cols / 2, 1}).code_mean = CodeMean::kNf4;
     quiet(values(name + ".weight.absmax", DType::kF32, {blocks},
                  scales(ValueType::kF32, deviation / nf4_deviation())),
           blocks, cols / kNf4Block);
@@ -245,34 +273,46 @@ class Planner {
     }
   }
 
-  // With zipf, column 0 meets the constant dimension of the normalised residual stream, whose
-  // height falls as the other dimensions grow with depth; the column makes up for that.
+  // With zipf, column t meets the dimension of topic t in the normalised residual stream, whose
+  // height falls as the other dimensions grow with depth; the column makes up for that. Within a
+  // topic, popularity is rank^-zipf; ranks of different topics are related, not equal.
   void router(int64_t layer) {
-    SynthTensor& t =
-        plain(prefix_ + "mlp.gate.weight", m_.num_experts, m_.hidden_size, zipf() ? 1.0 : 1.5);
+    SynthTensor& t = plain(prefix_ + "mlp.gate.weight", m_.num_experts, m_.hidden_size,
+                           zipf() ? kGumbelDeviation : 1.5);
     if (!zipf()) return;
-    std::vector<int64_t> rank(static_cast<size_t>(m_.num_experts));
-    std::iota(rank.begin(), rank.end(), 1);
-    std::mt19937_64 engine(options_.seed * 1000003u + static_cast<uint64_t>(layer));
-    for (size_t i = rank.size(); i > 1; --i) std::swap(rank[i - 1], rank[engine() % i]);
     const double variance = 1.0 +
-                            kPopularityDim * kPopularityDim / static_cast<double>(m_.hidden_size) +
+                            kTopicHeight * kTopicHeight / static_cast<double>(m_.hidden_size) +
                             kLayerVariance * static_cast<double>(layer);
-    const double height = kPopularityDim / std::sqrt(variance);
-    std::vector<uint32_t> column;
-    for (int64_t r : rank) {
-      const double logit = -options_.zipf * std::log(static_cast<double>(r));
-      column.push_back(encode_value(ValueType::kBf16, logit / height));
+    const double height = kTopicHeight / std::sqrt(variance);
+    const auto num_experts = static_cast<size_t>(m_.num_experts);
+    std::mt19937_64 engine(options_.seed * 1000003u + static_cast<uint64_t>(layer));
+    const std::vector<double> everywhere = deviates(engine, num_experts);
+    std::vector<uint32_t> columns(num_experts * kSynthTopics);
+    for (size_t topic = 0; topic < kSynthTopics; ++topic) {
+      std::vector<double> charm = deviates(engine, num_experts);
+      for (size_t e = 0; e < num_experts; ++e) {
+        charm[e] = std::sqrt(kTopicShare) * charm[e] + std::sqrt(1 - kTopicShare) * everywhere[e];
+      }
+      std::vector<size_t> order(num_experts);
+      std::iota(order.begin(), order.end(), size_t{0});
+      std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+        return std::pair(-charm[a], a) < std::pair(-charm[b], b);
+      });
+      for (size_t r = 0; r < num_experts; ++r) {
+        const double logit = -options_.zipf * std::log(static_cast<double>(r + 1));
+        columns[order[r] * kSynthTopics + topic] = encode_value(ValueType::kBf16, logit / height);
+      }
     }
     t.patch = {.period = m_.hidden_size,
-               .run = 1,
-               .values = std::make_shared<const std::vector<uint32_t>>(std::move(column))};
+               .run = kSynthTopics,
+               .values = std::make_shared<const std::vector<uint32_t>>(std::move(columns)),
+               .one_column = false};
   }
 
   const SynthModel& m_;
   const SynthOptions& options_;
   std::string prefix_;
-  bool quiet_row_ = false;
+  bool quiet_rows_ = false;
   std::vector<SynthTensor> tensors_;
   std::map<std::pair<ValueType, double>, std::shared_ptr<const ValueTable>> normals_, scales_;
   // Symmetric zero 8: version 1 of GPTQ stores 7.

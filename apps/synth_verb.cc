@@ -9,6 +9,7 @@
 
 #include "progress.h"
 #include "report_error.h"
+#include "routing_check.h"
 #include "synth.h"
 #include "verbs.h"
 
@@ -53,12 +54,15 @@ void add_synth_flags(CLI::App& verb, SynthFlags& flags) {
       ->capture_default_str();
   verb.add_option("--layers", flags.layers, "layers to write (default: all of the model's)");
   verb.add_option("--routing", flags.routing,
-                  "how popular the experts are: uniform, or zipf:S for rank^-S")
+                  "how popular the experts are: uniform, or zipf:S for rank^-S with ranks that "
+                  "change with the text's topic")
       ->capture_default_str();
   verb.add_option("--tokenizer", flags.tokenizer, "a directory to copy the tokenizer's files from");
   verb.add_option("--seed", flags.seed, "the same seed gives the same bytes")
       ->capture_default_str();
   verb.add_option("-o,--output", flags.directory, "the directory to write")->required();
+  verb.add_flag("--check-routing", flags.check_routing,
+                "load what was written and show what its routers do with a drifting text");
   verb.add_flag("-q,--quiet", flags.quiet, "no progress on standard error");
 }
 
@@ -68,6 +72,11 @@ int run_synth(const SynthFlags& flags) {
   if (!flags.quiet) {
     fmt::print("{}: {} tensors, {:.2f} GB in {:.1f} s\n", flags.directory, written->num_tensors,
                static_cast<double>(written->bytes) / 1e9, written->seconds);
+  }
+  if (flags.check_routing) {
+    const auto check = check_routing(flags.directory);
+    if (!check) return report_error(check.error());
+    fmt::print("\n{}", routing_table(*check));
   }
   return kExitFine;
 }

@@ -19,6 +19,7 @@ struct SynthFlags {
   std::string tokenizer;
   int64_t layers = 0;
   uint64_t seed = 1;
+  bool check_routing = false;
   bool quiet = false;
 };
 

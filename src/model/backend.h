@@ -13,6 +13,7 @@
 #include "kvcache/sequence_cache.h"
 #include "kvcache/state_pool.h"
 #include "model/config.h"
+#include "model/routing_listener.h"
 #include "telemetry/stage_clock.h"
 
 namespace hotset {
@@ -45,6 +46,8 @@ class Backend {
   virtual Status forward_mtp(const SequencePart& part, int64_t num_logits, float* logits) = 0;
 
   virtual void set_clock(StageClock* clock) = 0;
+  // False where choices cannot be heard.
+  virtual bool listen_to_routing(RoutingListener /*listener*/) { return false; }
 };
 
 // The MTP head's attention, where it is loaded, is one more layer of the pages.

@@ -5,8 +5,12 @@
 
 namespace hotset {
 
-void ExpertsRunner<cpu::Queue>::run(cpu::Queue& queue, int64_t /*layer*/,
-                                    const LayerWeights& weights, const MoeBatch& batch, float* y) {
+void ExpertsRunner<cpu::Queue>::run(cpu::Queue& queue, int64_t layer, const LayerWeights& weights,
+                                    const MoeBatch& batch, float* y) {
+  if (listener_) {
+    const auto count = static_cast<size_t>(batch.num_tokens * batch.top_k);
+    listener_(layer, {batch.expert_ids, count}, batch.top_k);
+  }
   moe_experts(queue, weights.experts, batch, y);
 }
 

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "kernels/cpu/queue.h"
 #include "kernels/moe.h"
+#include "model/routing_listener.h"
 #include "model/weights.h"
 #include "telemetry/stage_clock.h"
 
@@ -18,11 +20,18 @@ class ExpertsRunner;
 template <>
 class ExpertsRunner<cpu::Queue> {
  public:
+  // Around all pieces of a layer, in a step of so many tokens.
+  void begin_layer(int64_t /*layer*/, int64_t /*num_tokens*/) {}
+  void end_layer(int64_t /*layer*/, int64_t /*num_tokens*/) {}
   // y ← the experts that `batch` chose, for layer number `layer`.
   void run(cpu::Queue& queue, int64_t layer, const LayerWeights& weights, const MoeBatch& batch,
            float* y);
   // What the chosen experts weigh, each counted once; 0 without a clock.
   [[nodiscard]] int64_t chosen_bytes(const LayerWeights& weights, const MoeBatch& batch) const;
+  void listen(RoutingListener listener) { listener_ = std::move(listener); }
+
+ private:
+  RoutingListener listener_;
 };
 
 }  // namespace hotset

@@ -394,6 +394,10 @@ void LanguageModel::set_clock(StageClock* clock) {
   parts_->backend->set_clock(clock);
 }
 
+bool LanguageModel::listen_to_routing(RoutingListener listener) {
+  return parts_->backend->listen_to_routing(std::move(listener));
+}
+
 Result<ModelSummary> inspect_model(const std::string& directory, const ModelOptions& options) {
   const LoadOptions load_options{.dense_8bit = options.dense_8bit, .mtp = true};
   HS_ASSIGN_OR_RETURN(OpenModel open, open_model(directory, load_options));

@@ -112,6 +112,8 @@ class LanguageModel : public TokenModel {
 
   // Counts time and bytes of every stage from now on; null stops. The clock outlives the use.
   void set_clock(StageClock* clock);
+  // Hears every router's choices from now on; null stops. False on a GPU.
+  bool listen_to_routing(RoutingListener listener);
 
  private:
   struct Parts;

@@ -27,7 +27,7 @@ void expect_bad_input(const ProgramResult& result) {
 TEST(Cli, HelpIsWorthReading) {
   const ProgramResult all = run_program({"--help"});
   EXPECT_EQ(all.exit_code, 0);
-  for (const char* verb : {"chat", "complete", "serve", "inspect", "version"}) {
+  for (const char* verb : {"chat", "complete", "serve", "inspect", "bench", "version"}) {
     EXPECT_TRUE(has(all.out, verb)) << verb;
     const ProgramResult one = run_program({verb, "--help"});
     EXPECT_EQ(one.exit_code, 0);

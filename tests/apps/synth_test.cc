@@ -133,6 +133,29 @@ TEST(Synth, ValuesHaveTheirDeviation) {
   EXPECT_NEAR(total / count, 0.0, 0.002);
 }
 
+// A mean of the weights would grow from layer to layer until all tokens look alike.
+TEST(Synth, CodesHaveNoMean) {
+  constexpr double kNf4[16] = {-1.0,   -0.6962, -0.5251, -0.3949, -0.2844, -0.1848, -0.0911, 0,
+                               0.0796, 0.1609,  0.2461,  0.3379,  0.4407,  0.5626,  0.7230,  1.0};
+  std::vector<std::byte> bytes(kSynthBlockBytes);
+  for (const CodeMean mean : {CodeMean::kEight, CodeMean::kNf4}) {
+    SynthTensor tensor;
+    tensor.bytes = kSynthBlockBytes;
+    tensor.code_mean = mean;
+    fill_block(tensor, 5, 0, bytes);
+    double total = 0.0, squares = 0.0;
+    for (const std::byte byte : bytes) {
+      for (const size_t code :
+           {std::to_integer<size_t>(byte) & 15, std::to_integer<size_t>(byte) >> 4}) {
+        const double value = mean == CodeMean::kNf4 ? kNf4[code] : static_cast<double>(code) - 8.0;
+        total += value;
+        squares += value * value;
+      }
+    }
+    EXPECT_LT(std::abs(total) / std::sqrt(squares * 2 * kSynthBlockBytes), 0.004);
+  }
+}
+
 TEST(Synth, PatchesCrossBlocks) {
   SynthTensor tensor;
   tensor.bytes = 2 * kSynthBlockBytes;
