@@ -227,11 +227,12 @@ __device__ inline Fragment fragment(const LaneCodes<kCode>& codes, const Codeboo
   }
 }
 
-__device__ inline void mma_int8(int (&d)[4], const Fragment& a, uint2 b) {
+// start + a·b, the start the same everywhere.
+__device__ inline void mma_int8(int (&d)[4], const Fragment& a, uint2 b, int start) {
   asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};"
-      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
-      : "r"(a.a[0]), "r"(a.a[1]), "r"(a.a[2]), "r"(a.a[3]), "r"(b.x), "r"(b.y));
+      "{%10,%10,%10,%10};"
+      : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+      : "r"(a.a[0]), "r"(a.a[1]), "r"(a.a[2]), "r"(a.a[3]), "r"(b.x), "r"(b.y), "r"(start));
 }
 
 // The fragments of a sub-block, and its dot products with 8 tokens as floats (they are below 2^24).
@@ -246,9 +247,9 @@ struct SubFragments {
 
   __device__ void dots(uint2 q, float (&out)[4]) const {
     if constexpr (kCode == CodeKind::kCodebook4) {
-      int high[4] = {}, low[4] = {};
-      mma_int8(high, plane[0], q);
-      mma_int8(low, plane[1], q);
+      int high[4], low[4];
+      mma_int8(high, plane[0], q, 0);
+      mma_int8(low, plane[1], q, 0);
 #pragma unroll
       for (int i = 0; i < 4; ++i) out[i] = __int2float_rn(64 * high[i] + low[i]);
     } else {
@@ -256,9 +257,7 @@ struct SubFragments {
       // largest is 128·127·32.
       constexpr float kStart = 12582912.0f;
       int d[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) d[i] = 0x4b400000;
-      mma_int8(d, plane[0], q);
+      mma_int8(d, plane[0], q, 0x4b400000);
 #pragma unroll
       for (int i = 0; i < 4; ++i) out[i] = __fsub_rn(__int_as_float(d[i]), kStart);
     }
@@ -272,26 +271,64 @@ struct GroupRows {
   float minus_zero[2];
 };
 
+// As stored, so that nothing waits for them before they are needed.
+struct StoredRows {
+  uint2 scale;    // two of 16 bits in x, or two of 32
+  uint32_t zero;  // two of 8 bits
+};
+
 template <CodeKind kCode>
 __device__ inline bool needs_zero(const TileLayout& f) {
   if constexpr (kCode == CodeKind::kCodebook4) return false;
   return f.has_zeros || f.zero != (kCode == CodeKind::kInt8 ? 128.0f : 0.0f);
 }
 
+__device__ inline StoredRows load_rows(const TileLayout& f, const std::byte* group, int lane) {
+  const int pair = lane / 4;
+  StoredRows rows = {};
+  if (f.scale == ScaleKind::kF32) {
+    rows.scale = __ldg(reinterpret_cast<const uint2*>(group) + pair);
+  } else if (f.scale != ScaleKind::kNone) {
+    rows.scale.x = __ldg(reinterpret_cast<const uint32_t*>(group) + pair);
+  }
+  if (f.has_zeros) {
+    rows.zero = __ldg(reinterpret_cast<const uint16_t*>(group + f.zeros_offset) + pair);
+  }
+  return rows;
+}
+
 template <CodeKind kCode>
-__device__ inline GroupRows load_group_rows(const TileLayout& f, const std::byte* group, int lane,
-                                            float codebook_step) {
+__device__ inline GroupRows group_rows(const TileLayout& f, const StoredRows& stored,
+                                       float codebook_step) {
   constexpr float kOffset = kCode == CodeKind::kInt8 ? 128.0f : 0.0f;
   GroupRows rows;
+  const uint32_t bits = stored.scale.x;
+  switch (f.scale) {
+    case ScaleKind::kNone:
+      rows.scale[0] = rows.scale[1] = 1.0f;
+      break;
+    case ScaleKind::kF16:
+      rows.scale[0] = __half2float(__ushort_as_half(static_cast<unsigned short>(bits & 0xffffu)));
+      rows.scale[1] = __half2float(__ushort_as_half(static_cast<unsigned short>(bits >> 16)));
+      break;
+    case ScaleKind::kBF16:
+      rows.scale[0] = __uint_as_float(bits << 16);
+      rows.scale[1] = __uint_as_float(bits & 0xffff0000u);
+      break;
+    case ScaleKind::kF32:
+      rows.scale[0] = __uint_as_float(bits);
+      rows.scale[1] = __uint_as_float(stored.scale.y);
+      break;
+  }
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const int row = 2 * (lane / 4) + i;
-    rows.scale[i] = scale_at(group, f.scale, row);
     if constexpr (kCode == CodeKind::kCodebook4) {
       rows.scale[i] = __fmul_rn(rows.scale[i], codebook_step);
       rows.minus_zero[i] = 0;
     } else {
-      rows.minus_zero[i] = __fsub_rn(kOffset, zero_at(f, group, row));
+      const float zero =
+          f.has_zeros ? static_cast<float>((stored.zero >> (8 * i)) & 0xffu) : f.zero;
+      rows.minus_zero[i] = __fsub_rn(kOffset, zero);
     }
   }
   return rows;

@@ -192,14 +192,14 @@ __global__ void __launch_bounds__(kWarp* kWarpRows* kWarpCols, 2)
   const int warp_token = warp / kWarpRows * 8 * kN;
   const CodebookTables tables = load_tables<kCode>(f, lane);
   const bool zeros = needs_zero<kCode>(f);
-  GroupRows group_rows[kWarpTiles];
-  const auto load_rows = [&](int g) {
+  StoredRows stored[kWarpTiles];
+  const auto fetch_rows = [&](int g) {
 #pragma unroll
     for (int t = 0; t < kWarpTiles; ++t) {
       const int tile = min(first_tile + warp_tile + t, f.num_tiles() - 1);
       const std::byte* block =
           place.data + tile * f.tile_bytes + static_cast<int64_t>(g) * f.group_bytes;
-      group_rows[t] = load_group_rows<kCode>(f, block, lane, tables.step);
+      stored[t] = load_rows(f, block, lane);
     }
   };
   Sums<kCode, kN> sums;
@@ -212,7 +212,7 @@ __global__ void __launch_bounds__(kWarp* kWarpRows* kWarpCols, 2)
 #pragma unroll
     for (int i = 0; i < kStageSubs; ++i) {
       if (s * kStageSubs + i >= num_subs) break;
-      if (j == 0) load_rows(g);
+      if (j == 0) fetch_rows(g);
       const std::byte* codes = stage + (warp_tile * kStageSubs + i) * kSubBytes<kCode>;
       const std::byte* input = stage + S::kCodeBytes + (i * S::kTokens + warp_token) * kSubBlock;
       const std::byte* meta =
@@ -220,7 +220,12 @@ __global__ void __launch_bounds__(kWarp* kWarpRows* kWarpCols, 2)
       float running[kN][2];
       sums.add(codes, input, meta, tables, lane, running);
       if (++j == f.subs_per_group) {
-        sums.end_group(group_rows, zeros, running);
+        GroupRows rows_now[kWarpTiles];
+#pragma unroll
+        for (int t = 0; t < kWarpTiles; ++t) {
+          rows_now[t] = group_rows<kCode>(f, stored[t], tables.step);
+        }
+        sums.end_group(rows_now, zeros, running);
         j = 0;
         ++g;
       }

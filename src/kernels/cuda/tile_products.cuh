@@ -92,11 +92,10 @@ struct CodeStream {
   int end;
   int stride;
   int lane;
-  float codebook_step;
   int group;      // the next to fetch from
   int batch = 0;  // of four sub-blocks, inside the group
   LaneCodes<kCode> codes[4];
-  GroupRows rows;  // of the group whose first batch was fetched last
+  StoredRows rows;  // of the group whose first batch was fetched last
 
   __device__ void fetch() {
     if (group >= end) return;
@@ -107,7 +106,7 @@ struct CodeStream {
     for (int i = 0; i < 4; ++i) {
       codes[i] = load_codes<kCode>(from + i * kSubBytes<kCode>, sub_steps(f, 4 * batch + i), lane);
     }
-    if (batch == 0) rows = load_group_rows<kCode>(f, block, lane, codebook_step);
+    if (batch == 0) rows = load_rows(f, block, lane);
     if (4 * ++batch >= f.subs_per_group) {
       batch = 0;
       group += stride;
@@ -121,11 +120,11 @@ __device__ inline void for_groups(const TileLayout& f, const std::byte* tile,
                                   const TokenInputs<kTokens>& in, int first, int end, int stride,
                                   int lane, Finish finish) {
   const CodebookTables tables = load_tables<kCode>(f, lane);
-  CodeStream<kCode> stream{f, tile, end, stride, lane, tables.step, first, 0, {}, {}};
+  CodeStream<kCode> stream{f, tile, end, stride, lane, first, 0, {}, {}};
   stream.fetch();
   for (int g = first; g < end; g += stride) {
     GroupPart<kTokens> part;
-    const GroupRows rows = stream.rows;
+    const StoredRows stored = stream.rows;
     for (int j = 0; j < f.subs_per_group; j += 4) {
       LaneCodes<kCode> codes[4];
 #pragma unroll
@@ -138,6 +137,7 @@ __device__ inline void for_groups(const TileLayout& f, const std::byte* tile,
         }
       }
     }
+    const GroupRows rows = group_rows<kCode>(f, stored, tables.step);
     if (needs_zero<kCode>(f)) part.take_off_zeros(rows);
     finish(g, rows, part);
   }
