@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <tuple>
+#include <utility>
 
 namespace hotset {
 
@@ -38,15 +39,16 @@ std::vector<BenchTest> plan_tests(const BenchOptions& options) {
   return tests;
 }
 
-int64_t group_length(const std::vector<BenchTest>& tests, const BenchOptions& options,
-                     int64_t depth) {
+int64_t sequence_length(const std::vector<BenchTest>& tests, const BenchOptions& options,
+                        int64_t depth, size_t index) {
   int64_t longest_prompt = 0, longest_answer = 0, decoded = 0;
   for (const BenchTest& test : tests) {
     if (test.depth != depth) continue;
     if (!test.decode) {
-      longest_prompt = std::max(longest_prompt, test.tokens);
+      if (index == 0) longest_prompt = std::max(longest_prompt, test.tokens);
       continue;
     }
+    if (std::cmp_less_equal(test.num_seqs, index)) continue;
     longest_answer = std::max({longest_answer, test.tokens, options.warmup});
     decoded += options.warmup + options.repeat * test.tokens;
   }
@@ -56,9 +58,10 @@ int64_t group_length(const std::vector<BenchTest>& tests, const BenchOptions& op
 BenchContext needed_context(const std::vector<BenchTest>& tests, const BenchOptions& options) {
   BenchContext context;
   for (const BenchTest& test : tests) {
-    const int64_t length = group_length(tests, options, test.depth);
-    context.longest = std::max(context.longest, length);
-    context.in_all = std::max(context.in_all, length * test.num_seqs);
+    const int64_t first = sequence_length(tests, options, test.depth, 0);
+    const int64_t other = sequence_length(tests, options, test.depth, 1);
+    context.longest = std::max(context.longest, first);
+    context.in_all = std::max(context.in_all, first + other * (test.num_seqs - 1));
   }
   return context;
 }

@@ -26,10 +26,11 @@ struct BenchTest {
 // By depth; prompts before decoding, few sequences before many. Duplicates are dropped.
 [[nodiscard]] std::vector<BenchTest> plan_tests(const BenchOptions& options);
 
-// How far a sequence gets at most while the rows of one depth are measured. At depth 0 every
-// repetition starts afresh; else prompts start from the depth again and decoding goes on.
-[[nodiscard]] int64_t group_length(const std::vector<BenchTest>& tests, const BenchOptions& options,
-                                   int64_t depth);
+// How far sequence number `index` gets at most while the rows of one depth are measured. Prompts
+// are the first one's. At depth 0 every repetition starts afresh; else prompts start from the depth
+// again and decoding goes on.
+[[nodiscard]] int64_t sequence_length(const std::vector<BenchTest>& tests,
+                                      const BenchOptions& options, int64_t depth, size_t index);
 // The longest sequence of all rows, and the most tokens that sequences hold together.
 struct BenchContext {
   int64_t longest = 0;

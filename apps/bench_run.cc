@@ -79,7 +79,9 @@ Result<BenchRow> BenchRunner::measure_row(const BenchTest& test) {
 Status BenchRunner::prepare(const BenchTest& test) {
   while (std::ssize(sequences_) < test.num_seqs) {
     const uint64_t seed = options_.seed * 1000003u + sequences_.size();
-    sequences_.push_back({.state = nullptr, .text = SynthText(kind_, model_.vocab_size(), seed)});
+    sequences_.push_back({.state = nullptr,
+                          .text = SynthText(kind_, model_.vocab_size(), seed),
+                          .index = sequences_.size()});
     HS_RETURN_IF_ERROR(restart(sequences_.back()));
   }
   return {};
@@ -89,7 +91,8 @@ Status BenchRunner::prepare(const BenchTest& test) {
 Status BenchRunner::restart(Sequence& sequence) {
   sequence.state.reset();
   sequence.num_tokens = 0;
-  HS_ASSIGN_OR_RETURN(sequence.state, model_.new_sequence(group_length(tests_, options_, depth_)));
+  HS_ASSIGN_OR_RETURN(sequence.state, model_.new_sequence(sequence_length(tests_, options_, depth_,
+                                                                          sequence.index)));
   if (depth_ > 0) HS_RETURN_IF_ERROR(prefill(sequence, depth_));
   return {};
 }

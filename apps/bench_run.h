@@ -31,6 +31,7 @@ class BenchRunner {
   struct Sequence {
     std::unique_ptr<SequenceState> state;
     SynthText text;
+    size_t index = 0;
     int64_t num_tokens = 0;
   };
   [[nodiscard]] std::optional<std::string> too_long(const BenchTest& test) const;

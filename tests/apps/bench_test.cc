@@ -40,7 +40,7 @@ TEST(BenchPlan, TheContextHoldsTheLongestRow) {
   options.seqs = {1, 4};
   context = needed_context(plan_tests(options), options);
   EXPECT_EQ(context.longest, 1000 + 2 * (16 + 3 * 128));
-  EXPECT_EQ(context.in_all, 4 * context.longest);
+  EXPECT_EQ(context.in_all, context.longest + 3 * (1000 + 16 + 3 * 128));
 }
 
 TEST(BenchPlan, SpreadsAreTheTextbooks) {
