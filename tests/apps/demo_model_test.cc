@@ -147,6 +147,26 @@ TEST(DemoModel, RevisionsAreForTheCache) {
   EXPECT_NE(result.err.find("--revision abc"), std::string::npos) << result.err;
 }
 
+TEST(DemoModel, BenchMeasuresWhatFitsAndSaysWhatDoesNot) {
+  const ProgramResult result = run_program(
+      {"bench", "-p", "32,600", "-n",     "4",     "-d",       "0,64", "--seqs",  "1,3",    "-r",
+       "2",     "-c", "300",    "--text", "drift", "--device", "cpu",  "--quiet", "--json", kDemo});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json json = json_of(result.out);
+  std::vector<std::string> names;
+  for (const Json& row : json["rows"]) {
+    names.push_back(row["test"]);
+    EXPECT_EQ(row["seconds"].size(), 2u);
+    EXPECT_GT(row["tokens_per_s"]["median"].get<double>(), 0);
+    EXPECT_EQ(row.contains("bytes_per_token"), row["kind"] == "decode") << row.dump();
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"pp32", "tg4", "tg4 x3", "pp32 @ d64", "tg4 @ d64",
+                                             "tg4 x3 @ d64"}));
+  ASSERT_EQ(json["skipped"].size(), 2u);
+  EXPECT_EQ(json["skipped"][0]["test"], "pp600");
+  EXPECT_NE(json["skipped"][0]["why"].get<std::string>().find("300"), std::string::npos);
+}
+
 TEST(DemoModel, SigtermUnderAStreamEndsWell) {
   BackgroundProgram server({"serve", kDemo, "--port", "0", "--drain-seconds", "0"});
   const uint16_t port = wait_for_port(server);
