@@ -49,6 +49,7 @@ Result<std::unique_ptr<CpuBackend>> CpuBackend::create(const ModelConfig& config
                                                      options, std::move(pages), std::move(states)));
   HS_ASSIGN_OR_RETURN(backend->workspace_, create_workspace(config,
                                                             {.max_chunk = options.prefill_chunk,
+                                                             .max_step = options.prefill_chunk,
                                                              .max_context = options.max_context,
                                                              .page_tokens = kPageTokens,
                                                              .kv_type = options.kv_type,
@@ -95,7 +96,8 @@ Status CpuBackend::forward(std::span<const SequencePart> parts, int64_t num_logi
                             static_cast<int32_t>(ids_.size()), part.ids.size()));
     ids_.insert(ids_.end(), part.ids.begin(), part.ids.end());
   }
-  hotset::forward(context_, batch_of(rows_), ids_, num_logits, logits);
+  const StepBatch batch = batch_of(rows_);
+  hotset::forward(context_, {&batch, 1}, ids_, num_logits, logits);
   for (const SequencePart& part : parts) {
     part.cache->commit(part.cache->num_tokens() + std::ssize(part.ids));
   }

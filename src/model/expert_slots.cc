@@ -69,11 +69,35 @@ int64_t num_routed_experts(const ModelWeights& host) {
   return count;
 }
 
+// Experts of the largest layer.
+int64_t experts_of_a_layer(const ModelWeights& host) {
+  int64_t count = 0;
+  for (const LayerWeights& layer : host.layers) {
+    if (layer.is_moe) count = std::max(count, std::ssize(layer.experts) - 1);
+  }
+  return count;
+}
+
+// Two areas of a layer's experts can be lent only where that many slots are and some are left.
+bool needs_own_staging(const ModelWeights& host, int64_t num_slots) {
+  return num_slots < num_routed_experts(host) && num_slots < 3 * experts_of_a_layer(host);
+}
+
+int64_t ExpertSlots::slots_in(const ModelWeights& host, int64_t bytes) {
+  const int64_t slot_bytes = std::max<int64_t>(1, expert_slot_bytes(host));
+  const int64_t left = bytes - memory_bytes(host, num_routed_experts(host)) +
+                       num_routed_experts(host) * slot_bytes;  // less the tables
+  const int64_t slots = left < 0 ? -1 : std::min(left / slot_bytes, num_routed_experts(host));
+  if (!needs_own_staging(host, slots)) return slots;
+  return slots - 2 * experts_of_a_layer(host);
+}
+
 int64_t ExpertSlots::memory_bytes(const ModelWeights& host, int64_t num_slots) {
   const int64_t addresses = num_addresses(host);
   const int64_t per_address =
       static_cast<int64_t>(sizeof(cuda::ExpertAddress) + 3 * sizeof(const int32_t*));
-  return num_slots * expert_slot_bytes(host) + addresses * per_address + 1024;
+  const int64_t staged = needs_own_staging(host, num_slots) ? 2 * experts_of_a_layer(host) : 0;
+  return (num_slots + staged) * expert_slot_bytes(host) + addresses * per_address + 1024;
 }
 
 ExpertSlots::ExpertSlots(cuda::Queue& queue, const ModelWeights& host)
@@ -120,6 +144,12 @@ Status ExpertSlots::allocate(int64_t num_slots) {
           runtime, kChangesOffset + kMaxChanges * static_cast<int64_t>(sizeof(cuda::AddressChange)),
           cuda::MemoryKind::kPinned));
   HS_ASSIGN_OR_RETURN(copy_stream_, runtime.create_stream());
+  if (!needs_own_staging(host_, num_slots_)) return {};
+  const int64_t area = experts_of_a_layer(host_);
+  HS_ASSIGN_OR_RETURN(own_staging_, cuda::DeviceMemory::allocate(runtime, 2 * area * slot_bytes_));
+  for (int64_t i = 0; i < 2 * area; ++i) {
+    staging_[static_cast<size_t>(i % 2)].push_back(own_staging_.data() + i * slot_bytes_);
+  }
   return {};
 }
 
@@ -244,7 +274,7 @@ cuda::ExpertAddress ExpertSlots::address_in(const std::byte* record, int64_t lay
           record + (view.down.data - begin)};
 }
 
-Status ExpertSlots::begin_step() {
+Status ExpertSlots::begin_step(bool streaming) {
   if (!cache_) return {};
   size_t done = 0;
   for (; done < copies_.size(); ++done) {
@@ -255,25 +285,82 @@ Status ExpertSlots::begin_step() {
   }
   copies_.erase(copies_.begin(), copies_.begin() + static_cast<std::ptrdiff_t>(done));
   ++step_;
+  if (streaming) {
+    HS_RETURN_IF_ERROR(lend_staging());
+  } else {
+    HS_RETURN_IF_ERROR(take_back_staging());
+  }
   return send_changes();
+}
+
+int64_t ExpertSlots::max_missing() const {
+  int64_t most = 0;
+  for (const int64_t layer : moe_layers_) {
+    const int64_t routed = std::ssize(host_.layers[static_cast<size_t>(layer)].experts) - 1;
+    most = std::max(most, routed - cache_->num_resident(index_in_cache(layer)));
+  }
+  return most;
+}
+
+// Lending takes experts out of the table, which makes more of them missing: until it is enough.
+Status ExpertSlots::lend_staging() {
+  if (own_staging_.size() > 0) return {};
+  for (;;) {
+    const int64_t wanted = 2 * max_missing() - std::ssize(lent_);
+    if (wanted <= 0) return {};
+    std::vector<int32_t> slots(static_cast<size_t>(wanted));
+    if (!cache_->lend(slots)) {
+      return fail(fmt::format("{} expert slots can't be lent to a prefill", wanted),
+                  ErrorKind::kInternal);
+    }
+    for (const int32_t slot : slots) {
+      staging_[lent_.size() % 2].push_back(slot_data(slot));
+      lent_.push_back(slot);
+    }
+  }
+}
+
+Status ExpertSlots::take_back_staging() {
+  if (lent_.empty()) return {};
+  cache_->give_back(lent_);
+  lent_.clear();
+  for (std::vector<std::byte*>& area : staging_) area.clear();
+  for (const Insertion& insertion : cache_->plan_fill(step_)) {
+    HS_RETURN_IF_ERROR(start_copy(insertion));
+  }
+  return {};
 }
 
 // The step that read the table last is over, and the next one comes after these changes on the
 // stream: an evicted slot may be written at once.
 Status ExpertSlots::start_copies() {
   for (const Insertion& insertion : cache_->plan_insertions(step_)) {
-    const int64_t layer = moe_layers_[static_cast<size_t>(insertion.layer)];
-    HS_RETURN_IF_ERROR(copy_record(layer, insertion.expert, insertion.slot, copy_stream_));
-    cuda::Event event;
-    if (spare_events_.empty()) {
-      HS_ASSIGN_OR_RETURN(event, queue_.runtime.create_event());
-    } else {
-      event = spare_events_.back();
-      spare_events_.pop_back();
-    }
-    copies_.push_back({insertion.slot, event});
-    HS_RETURN_IF_ERROR(queue_.runtime.record(event, copy_stream_));
+    HS_RETURN_IF_ERROR(start_copy(insertion));
   }
+  return {};
+}
+
+Status ExpertSlots::start_copy(const Insertion& insertion) {
+  const int64_t layer = moe_layers_[static_cast<size_t>(insertion.layer)];
+  Status status = copy_record(layer, insertion.expert, insertion.slot, copy_stream_);
+  cuda::Event event;
+  if (status && spare_events_.empty()) {
+    auto created = queue_.runtime.create_event();
+    if (created) event = *created;
+    if (!created) status = fail(created.error());
+  } else if (status) {
+    event = spare_events_.back();
+    spare_events_.pop_back();
+  }
+  if (status) {
+    status = queue_.runtime.record(event, copy_stream_);
+    if (!status) spare_events_.push_back(event);
+  }
+  if (!status) {
+    cache_->abort_insertion(insertion.slot);
+    return status;
+  }
+  copies_.push_back({insertion.slot, event});
   return {};
 }
 

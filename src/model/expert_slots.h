@@ -10,6 +10,7 @@
 //   before n + 1:  begin_step()   copies that are done enter the table
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -42,6 +43,9 @@ class ExpertSlots {
 
   // Device memory that create() takes.
   [[nodiscard]] static int64_t memory_bytes(const ModelWeights& host, int64_t num_slots);
+  // The number of slots that `bytes` hold, tables and staging areas of their own included; negative
+  // when not even those fit.
+  [[nodiscard]] static int64_t slots_in(const ModelWeights& host, int64_t bytes);
 
   [[nodiscard]] bool all_resident() const { return all_resident_; }
   [[nodiscard]] int64_t num_slots() const { return num_slots_; }
@@ -60,7 +64,19 @@ class ExpertSlots {
   // An expert's record in host memory.
   [[nodiscard]] std::span<const std::byte> record(int64_t layer, int64_t expert) const;
 
-  Status begin_step();
+  // Before a step. With `streaming` the least valuable experts leave their slots, until two areas
+  // of slots can each take all missing experts of any layer: staging(0) and staging(1). They come
+  // back with the first step that does not stream.
+  Status begin_step(bool streaming);
+  [[nodiscard]] std::span<std::byte* const> staging(int area) const {
+    return staging_[static_cast<size_t>(area)];
+  }
+  // An expert's address in a table for a step that streams: resident, or staged in `record`.
+  [[nodiscard]] std::span<const cuda::ExpertAddress> addresses_now(int64_t layer) const {
+    const Layer& l = layers_[static_cast<size_t>(layer)];
+    const auto count = host_.layers[static_cast<size_t>(layer)].experts.size();
+    return std::span(host_addresses_).subspan(static_cast<size_t>(l.first_address), count);
+  }
   // `ids_of(layer)`: what the routers chose, routed experts only; empty where nothing is known.
   template <typename IdsOf>
   Status end_step(const IdsOf& ids_of) {
@@ -96,7 +112,11 @@ class ExpertSlots {
   Status fill_by_cache();
   Status copy_record(int64_t layer, int64_t expert, int64_t slot, cuda::Stream stream);
   Status start_copies();
+  Status start_copy(const Insertion& insertion);
   Status send_changes();
+  [[nodiscard]] int64_t max_missing() const;  // experts of a layer that are not visible
+  Status lend_staging();
+  Status take_back_staging();
   [[nodiscard]] std::byte* slot_data(int64_t slot) const {
     return slots_.data() + slot * slot_bytes_;
   }
@@ -117,6 +137,9 @@ class ExpertSlots {
   cuda::Stream copy_stream_;
   std::vector<Copy> copies_;  // in flight, in the order of the stream
   std::vector<cuda::Event> spare_events_;
+  std::vector<int32_t> lent_;       // slots that serve as staging areas
+  cuda::DeviceMemory own_staging_;  // where there are too few slots to lend
+  std::array<std::vector<std::byte*>, 2> staging_;
   int64_t step_ = 0;
   int64_t copied_bytes_ = 0;
 };

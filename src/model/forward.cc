@@ -21,16 +21,27 @@
 namespace hotset {
 namespace {
 
-// One step: the context, and what this call adds to it.
+// A piece of a step: the context, and what this piece adds to it.
 template <typename Queue>
 struct Step {
   ForwardContext<Queue>& context;
   const StepBatch& batch;
+  int64_t first_row = 0;  // of this piece in the buffers of the whole step
 
   [[nodiscard]] const ModelConfig& config() const { return context.config; }
   [[nodiscard]] Workspace& buffers() const { return context.workspace; }
   [[nodiscard]] Queue& queue() const { return context.queue; }
   [[nodiscard]] int64_t num_tokens() const { return batch.num_tokens; }
+  // Rows of the whole step: residual, hidden and cos_sin. All other buffers are the piece's own.
+  [[nodiscard]] float* residual() const {
+    return context.workspace.residual + first_row * context.config.hidden_size;
+  }
+  [[nodiscard]] float* hidden() const {
+    return context.workspace.hidden + first_row * context.config.hidden_size;
+  }
+  [[nodiscard]] float* cos_sin() const {
+    return context.workspace.cos_sin + first_row * context.config.rotary_dim();
+  }
   [[nodiscard]] StageScope stage(Stage which, int64_t bytes = 0) const {
     return {context.clock, which, bytes};
   }
@@ -48,17 +59,16 @@ void project(const Step<Queue>& step, const PackedMatrix& weight, const float* x
   matmul(step.queue(), outputs, x, weight.cols, step.num_tokens());
 }
 
-// Several matrices that read buffers().hidden.
+// Several matrices that read hidden().
 template <typename Queue>
 void project_all(const Step<Queue>& step, std::span<const MatmulOutput> outputs, Stage stage) {
   int64_t bytes = 0;
   for (const MatmulOutput& output : outputs) bytes += output.weight->bytes();
   const StageScope scope = step.stage(stage, bytes);
-  matmul(step.queue(), outputs, step.buffers().hidden, step.config().hidden_size,
-         step.num_tokens());
+  matmul(step.queue(), outputs, step.hidden(), step.config().hidden_size, step.num_tokens());
 }
 
-// buffers().hidden → buffers().update
+// hidden() → buffers().update
 template <typename Queue>
 void linear_attention(const Step<Queue>& step, const LinearAttentionWeights& w,
                       int64_t state_layer) {
@@ -89,7 +99,7 @@ void linear_attention(const Step<Queue>& step, const LinearAttentionWeights& w,
   project(step, w.out_proj, b.delta_out, b.update);
 }
 
-// buffers().hidden → buffers().update
+// hidden() → buffers().update
 template <typename Queue>
 void full_attention(const Step<Queue>& step, const FullAttentionWeights& w, int64_t kv_layer) {
   const ModelConfig& c = step.config();
@@ -114,17 +124,17 @@ void full_attention(const Step<Queue>& step, const FullAttentionWeights& w, int6
                                .page_tokens = b.shape.page_tokens,
                                .layer_offset = kv_layer * layer_bytes};
     gated_attention(step.queue(), layer, step.batch, b.query_gate, b.key, b.value,
-                    {b.cos_sin, b.gate, b.attention_scratch, b.layer_pages.data()}, b.query);
+                    {step.cos_sin(), b.gate, b.attention_scratch, b.layer_pages.data()}, b.query);
   }
   project(step, w.o_proj, b.query, b.update);
 }
 
-// buffers().hidden → buffers().update
+// hidden() → buffers().update
 template <typename Queue>
 void mixture_of_experts(const Step<Queue>& step, const LayerWeights& w, int64_t layer) {
   const ModelConfig& c = step.config();
   Workspace& b = step.buffers();
-  MoeBatch batch{.x = b.hidden,
+  MoeBatch batch{.x = step.hidden(),
                  .num_tokens = step.num_tokens(),
                  .hidden = c.hidden_size,
                  .top_k = 1,
@@ -150,60 +160,95 @@ void mixture_of_experts(const Step<Queue>& step, const LayerWeights& w, int64_t 
   step.context.experts.run(step.queue(), layer, w, batch, b.update);
 }
 
-// residual ← residual + update;  hidden ← norm(residual)
+// residual() ← residual() + update;  hidden() ← norm(residual())
 template <typename Queue>
 void add_and_norm(const Step<Queue>& step, Vector weight) {
   const StageScope scope = step.stage(Stage::kNorms);
-  Workspace& b = step.buffers();
-  add_rms_norm(step.queue(), step.norm(), b.update, b.residual, weight.data(), b.hidden);
+  add_rms_norm(step.queue(), step.norm(), step.buffers().update, step.residual(), weight.data(),
+               step.hidden());
 }
 
+// Logits of the last rows of the whole step.
 template <typename Queue>
-void head(const Step<Queue>& step, int64_t num_logits, float* logits) {
-  const PackedMatrix& lm_head = step.context.weights.lm_head;
-  const StageScope scope = step.stage(Stage::kHead, lm_head.bytes());
+void head(ForwardContext<Queue>& context, int64_t num_tokens, int64_t num_logits, float* logits) {
+  const PackedMatrix& lm_head = context.weights.lm_head;
+  const StageScope scope{context.clock, Stage::kHead, lm_head.bytes()};
   const std::array output = {MatmulOutput{&lm_head, logits, lm_head.rows}};
-  const float* last = step.buffers().hidden + (step.num_tokens() - num_logits) * lm_head.cols;
-  matmul(step.queue(), output, last, lm_head.cols, num_logits);
+  const float* last = context.workspace.hidden + (num_tokens - num_logits) * lm_head.cols;
+  matmul(context.queue, output, last, lm_head.cols, num_logits);
+}
+
+// hidden() ← the first layer's input for a piece of `ids`.
+template <typename Queue>
+void embed_tokens(const Step<Queue>& step, std::span<const int32_t> ids) {
+  const ForwardContext<Queue>& context = step.context;
+  const StageScope scope = step.stage(Stage::kEmbed);
+  rope_angles(step.queue(), context.rope, step.batch, step.cos_sin());
+  embed(step.queue(), context.weights.embed_tokens, ids, step.residual());
+  rms_norm(step.queue(), step.norm(), step.residual(),
+           context.weights.layers[0].input_layernorm.data(), step.hidden());
+}
+
+// `mixer_layer` counts layers of the same kind of mixer.
+template <typename Queue>
+void decoder_layer(const Step<Queue>& step, size_t index, int64_t mixer_layer) {
+  const ModelWeights& w = step.context.weights;
+  const LayerWeights& layer = w.layers[index];
+  if (layer.mixer == MixerKind::kLinearAttention) {
+    linear_attention(step, layer.linear_attention, mixer_layer);
+  } else {
+    full_attention(step, layer.full_attention, mixer_layer);
+  }
+  add_and_norm(step, layer.post_attention_layernorm);
+  mixture_of_experts(step, layer, static_cast<int64_t>(index));
+  add_and_norm(step, index + 1 < w.layers.size() ? w.layers[index + 1].input_layernorm : w.norm);
+}
+
+void check_step(const Workspace& b, std::span<const StepBatch> pieces, int64_t num_tokens,
+                int64_t num_logits) {
+  int64_t rows = 0;
+  for (const StepBatch& piece : pieces) {
+    HS_CHECK(piece.num_tokens >= 1 && piece.num_tokens <= b.shape.max_chunk,
+             "a piece of {} rows, at most {}", piece.num_tokens, b.shape.max_chunk);
+    rows += piece.num_tokens;
+  }
+  HS_CHECK(rows == num_tokens && rows >= 1 && rows <= b.shape.max_step && num_logits <= rows,
+           "{} rows for {} tokens, {} logits, at most {}", rows, num_tokens, num_logits,
+           b.shape.max_step);
 }
 
 }  // namespace
 
 template <typename Queue>
-void forward(ForwardContext<Queue>& context, const StepBatch& batch, std::span<const int32_t> ids,
-             int64_t num_logits, float* logits) {
-  const Step<Queue> step{context, batch};
-  const ModelWeights& w = context.weights;
-  Workspace& b = context.workspace;
-  HS_CHECK(batch.num_tokens >= 1 && batch.num_tokens <= b.shape.max_chunk &&
-               num_logits <= batch.num_tokens && std::ssize(ids) == batch.num_tokens,
-           "{} tokens, {} logits, chunk {}", batch.num_tokens, num_logits, b.shape.max_chunk);
-  {
-    const StageScope scope = step.stage(Stage::kEmbed);
-    rope_angles(context.queue, context.rope, batch, b.cos_sin);
-    embed(context.queue, w.embed_tokens, ids, b.residual);
-  }
-  rms_norm(context.queue, step.norm(), b.residual, w.layers[0].input_layernorm.data(), b.hidden);
-  int64_t state_layer = 0;
-  int64_t kv_layer = 0;
-  for (size_t i = 0; i < w.layers.size(); ++i) {
-    const LayerWeights& layer = w.layers[i];
-    if (layer.mixer == MixerKind::kLinearAttention) {
-      linear_attention(step, layer.linear_attention, state_layer++);
-    } else {
-      full_attention(step, layer.full_attention, kv_layer++);
+void forward(ForwardContext<Queue>& context, std::span<const StepBatch> pieces,
+             std::span<const int32_t> ids, int64_t num_logits, float* logits) {
+  const int64_t num_tokens = std::ssize(ids);
+  check_step(context.workspace, pieces, num_tokens, num_logits);
+  const auto for_each_piece = [&](const auto& body) {
+    int64_t first_row = 0;
+    for (const StepBatch& piece : pieces) {
+      body(Step<Queue>{context, piece, first_row});
+      first_row += piece.num_tokens;
     }
-    add_and_norm(step, layer.post_attention_layernorm);
-    mixture_of_experts(step, layer, static_cast<int64_t>(i));
-    add_and_norm(step, i + 1 < w.layers.size() ? w.layers[i + 1].input_layernorm : w.norm);
+  };
+  for_each_piece([&](const Step<Queue>& step) {
+    embed_tokens(step, ids.subspan(static_cast<size_t>(step.first_row),
+                                   static_cast<size_t>(step.num_tokens())));
+  });
+  int64_t num_seen[2] = {};  // layers of each kind of mixer
+  for (size_t i = 0; i < context.weights.layers.size(); ++i) {
+    const int64_t mixer_layer = num_seen[static_cast<int>(context.weights.layers[i].mixer)]++;
+    context.experts.begin_layer(static_cast<int64_t>(i), num_tokens);
+    for_each_piece([&](const Step<Queue>& step) { decoder_layer(step, i, mixer_layer); });
+    context.experts.end_layer(static_cast<int64_t>(i), num_tokens);
   }
-  if (num_logits > 0) head(step, num_logits, logits);
+  if (num_logits > 0) head(context, num_tokens, num_logits, logits);
 }
 
-template void forward<cpu::Queue>(ForwardContext<cpu::Queue>&, const StepBatch&,
+template void forward<cpu::Queue>(ForwardContext<cpu::Queue>&, std::span<const StepBatch>,
                                   std::span<const int32_t>, int64_t, float*);
 #ifdef HOTSET_HAS_CUDA
-template void forward<cuda::Queue>(ForwardContext<cuda::Queue>&, const StepBatch&,
+template void forward<cuda::Queue>(ForwardContext<cuda::Queue>&, std::span<const StepBatch>,
                                    std::span<const int32_t>, int64_t, float*);
 #endif
 
@@ -229,7 +274,7 @@ void forward_mtp(ForwardContext<cpu::Queue>& context, const StepBatch& batch,
   add_and_norm(step, w.layer.post_attention_layernorm);
   mixture_of_experts(step, w.layer, context.config.num_hidden_layers);
   add_and_norm(step, w.norm);
-  if (num_logits > 0) head(step, num_logits, logits);
+  if (num_logits > 0) head(context, batch.num_tokens, num_logits, logits);
 }
 
 }  // namespace hotset

@@ -45,16 +45,20 @@ struct ForwardContext {
   StageClock* clock = nullptr;  // optional; CPU only
 };
 
-// Appends `ids`, batch.num_tokens of them, 1 … workspace.shape.max_chunk, each < vocab_size, to the
-// sequences of `batch`, and writes the logits of its last `num_logits` rows, fp32 [num_logits,
-// vocab_size]. The sequences' pages reach up to their new lengths. How a prompt is cut into calls
+// One step: appends `ids` (1 … workspace.shape.max_step, each < vocab_size) to sequences, and
+// writes the logits of its last `num_logits` rows, fp32 [num_logits, vocab_size].
+//
+// The rows come in pieces of at most workspace.shape.max_chunk, in their order: each layer takes
+// one piece after the other before the next layer begins, so that a layer's weights are needed once
+// a step. A sequence may go on from piece to piece; token_begin counts from a piece's first row.
+// The sequences' pages reach up to their new lengths. How a prompt is cut into steps and pieces
 // does not change what it computes beyond rounding of the chunked delta rule.
 template <typename Queue>
-void forward(ForwardContext<Queue>& context, const StepBatch& batch, std::span<const int32_t> ids,
-             int64_t num_logits, float* logits);
+void forward(ForwardContext<Queue>& context, std::span<const StepBatch> pieces,
+             std::span<const int32_t> ids, int64_t num_logits, float* logits);
 
-// The multi-token-prediction head over the tokens of the forward() that was just made with the same
-// batch, whose final hidden states are still in the workspace: row i reads the hidden state of that
+// The multi-token-prediction head over the tokens of the forward() that was just made with this one
+// piece, whose final hidden states are still in the workspace: row i reads the hidden state of that
 // call's token i together with next_ids[i], the token that follows it, and predicts the one after.
 // Writes the logits of the last `num_logits` rows. Its K and V live in the last layer of the pages,
 // at the positions of the trunk's tokens. Requires weights.mtp.

@@ -17,6 +17,7 @@ namespace {
 // Never promised to anyone: what the driver takes for graphs, kernels' code and its own lists.
 constexpr int64_t kMarginBytes = int64_t{512} << 20;
 constexpr int64_t kLogitsBytes = int64_t{64} << 20;
+constexpr int64_t kPieceTokens = 2048;  // keeps the GPU's products large and the buffers small
 
 int64_t widest_input(const ModelConfig& c) {
   return std::max({c.hidden_size, c.value_dim(), c.num_attention_heads * c.head_dim,
@@ -133,12 +134,14 @@ Status GpuBackend::allocate(const RopeTable& rope) {
 // Everything has its size before anything is allocated; slots take what is left.
 Result<GpuBackend::Sizes> GpuBackend::plan_memory() {
   const ModelConfig& c = config_;
-  const int64_t chunk = options_.prefill_chunk;
+  const int64_t chunk = std::min(options_.prefill_chunk, kPieceTokens);
+  max_pieces_ = ceil_div(options_.prefill_chunk, kPieceTokens);
   max_pages_ = ceil_div(options_.max_context, kPageTokens);
   max_logits_ = std::clamp(kLogitsBytes / (4 * c.vocab_size), options_.max_num_seqs,
-                           std::max(chunk, options_.max_num_seqs));
+                           std::max(options_.prefill_chunk, options_.max_num_seqs));
   Sizes sizes{
       .rows = {.max_chunk = chunk,
+               .max_step = options_.prefill_chunk,
                .max_context = options_.max_context,
                .page_tokens = kPageTokens,
                .kv_type = options_.kv_type},
@@ -146,7 +149,8 @@ Result<GpuBackend::Sizes> GpuBackend::plan_memory() {
                      queue_, attention_shape(c, options_.kv_type), chunk, options_.max_context)},
       .pages = page_pool_shape(c, false, kv_type_bytes(options_.kv_type)),
       .states = state_pool_shape(c, options_.max_num_seqs),
-      .scratch_bytes = scratch_bytes(c, *host_, chunk)};
+      .scratch_bytes = std::max(scratch_bytes(c, *host_, chunk),
+                                cuda::matmul_scratch_bytes(max_logits_, c.hidden_size))};
   sizes.pages.num_pages = max_pages_ + options_.max_num_seqs;
 
   HS_ASSIGN_OR_RETURN(const int64_t free, runtime_->free_bytes());
@@ -158,14 +162,12 @@ Result<GpuBackend::Sizes> GpuBackend::plan_memory() {
   use_.states = sizes.states.num_slots * sizes.states.slot_floats() * 4;
   use_.workspace = workspace_bytes(c, sizes.rows, sizes.mixers) + sizes.scratch_bytes +
                    step_input_bytes() + max_logits_ * c.vocab_size * 4 +
-                   ExpertsRunner<cuda::Queue>::memory_bytes(c, *host_, chunk, false) +
-                   ExpertSlots::memory_bytes(*host_, 0);
+                   ExpertsRunner<cuda::Queue>::memory_bytes(c, chunk, false);
   const int64_t fixed = use_.weights + use_.kv_pages + use_.states + use_.workspace + kMarginBytes;
-  const int64_t slot_bytes = std::max<int64_t>(1, expert_slot_bytes(*host_));
   const int64_t wanted =
       options_.max_slots >= 0 ? std::min(options_.max_slots, use_.num_experts) : use_.num_experts;
-  use_.num_slots = std::min((use_.budget - fixed) / slot_bytes, wanted);
-  use_.slots = use_.num_slots * slot_bytes;
+  use_.num_slots = std::min(ExpertSlots::slots_in(*host_, use_.budget - fixed), wanted);
+  use_.slots = ExpertSlots::memory_bytes(*host_, std::max<int64_t>(0, use_.num_slots));
   if (use_.budget < fixed || use_.num_slots < std::min<int64_t>(1, wanted)) {
     return fail(does_not_fit(free, fixed), ErrorKind::kResource);
   }
@@ -231,70 +233,85 @@ Status GpuBackend::create_experts() {
                                 config_.num_experts + 1, cpu_queue_.pool.num_threads()));
   HS_ASSIGN_OR_RETURN(slots_, ExpertSlots::create(queue_, *host_, *weights_.views, use_.num_slots));
   HS_ASSIGN_OR_RETURN(experts_, Runner::create(queue_, cpu_queue_, config_, *host_, *slots_,
-                                               options_.prefill_chunk));
+                                               workspace_.shape.max_chunk));
   return {};
 }
 
+int64_t GpuBackend::max_rows() const {
+  return std::max(options_.max_num_seqs, max_pieces_);
+}
+
 int64_t GpuBackend::step_input_bytes() const {
-  const int64_t rows = options_.max_num_seqs * static_cast<int64_t>(sizeof(SequenceRows));
-  const int64_t pages = options_.max_num_seqs * ceil_div(options_.max_context, kPageTokens) *
-                        static_cast<int64_t>(sizeof(std::byte*));
+  const int64_t rows = max_rows() * static_cast<int64_t>(sizeof(SequenceRows));
+  const int64_t pages =
+      options_.max_num_seqs * max_pages_ * static_cast<int64_t>(sizeof(std::byte*));
   return round_up(rows, 256) + round_up(options_.prefill_chunk * 4, 256) + pages;
 }
 
 GpuBackend::StepInput GpuBackend::step_input(std::byte* base) const {
-  const int64_t rows = options_.max_num_seqs * static_cast<int64_t>(sizeof(SequenceRows));
+  const int64_t rows = max_rows() * static_cast<int64_t>(sizeof(SequenceRows));
   std::byte* ids = base + round_up(rows, 256);
   return {.rows = reinterpret_cast<SequenceRows*>(base),
           .ids = reinterpret_cast<int32_t*>(ids),
           .pages = reinterpret_cast<std::byte**>(ids + round_up(options_.prefill_chunk * 4, 256))};
 }
 
-// Fills the pinned image and sends what the step uses of it.
-StepBatch GpuBackend::write_input(std::span<const SequencePart> parts) {
+void GpuBackend::send(void* device, const void* host, int64_t bytes) {
+  queue_.note(runtime_->copy(device, host, bytes, queue_.stream));
+}
+
+// Fills the pinned image and sends what the step uses of it. Either all sequences share one piece,
+// or one sequence goes through several.
+void GpuBackend::write_input(std::span<const SequencePart> parts) {
   const StepInput to = step_input(input_host_.data());
   const StepInput on_device = step_input(input_device_.data());
-  StepBatch batch{.sequences = on_device.rows,
-                  .num_sequences = static_cast<int32_t>(parts.size()),
-                  .max_positions = options_.max_context};
-  const auto send = [&](void* device, const void* host, int64_t bytes) {
-    queue_.note(runtime_->copy(device, host, bytes, queue_.stream));
-  };
+  const int64_t piece = workspace_.shape.max_chunk;
+  pieces_.clear();
+  int64_t num_rows = 0, num_ids = 0;
   for (size_t s = 0; s < parts.size(); ++s) {
     const SequenceCache& cache = *parts[s].cache;
-    const auto count = static_cast<int32_t>(parts[s].ids.size());
     const int64_t table = static_cast<int64_t>(s) * max_pages_;
     const std::vector<std::byte*>& pages = cache.page_data();
-    to.rows[s] = {.first_position = cache.num_tokens(),
-                  .token_begin = batch.num_tokens,
-                  .num_tokens = count,
-                  .pages = on_device.pages + table,
-                  .state = cache.state_data()};
-    std::copy(parts[s].ids.begin(), parts[s].ids.end(), to.ids + batch.num_tokens);
     std::copy(pages.begin(), pages.end(), to.pages + table);
     send(on_device.pages + table, to.pages + table, std::ssize(pages) * 8);
-    batch.num_tokens += count;
-    batch.max_tokens = std::max(batch.max_tokens, count);
+    std::copy(parts[s].ids.begin(), parts[s].ids.end(), to.ids + num_ids);
+    for (int64_t at = 0; at < std::ssize(parts[s].ids); at += piece) {
+      const auto count =
+          static_cast<int32_t>(std::min<int64_t>(piece, std::ssize(parts[s].ids) - at));
+      if (pieces_.empty() || parts.size() == 1) {
+        pieces_.push_back(
+            {.sequences = on_device.rows + num_rows, .max_positions = options_.max_context});
+      }
+      StepBatch& batch = pieces_.back();
+      to.rows[num_rows++] = {.first_position = cache.num_tokens() + at,
+                             .token_begin = batch.num_tokens,
+                             .num_tokens = count,
+                             .pages = on_device.pages + table,
+                             .state = cache.state_data()};
+      batch.num_sequences += 1;
+      batch.num_tokens += count;
+      batch.max_tokens = std::max(batch.max_tokens, count);
+    }
+    num_ids += std::ssize(parts[s].ids);
   }
-  send(on_device.rows, to.rows, std::ssize(parts) * static_cast<int64_t>(sizeof(SequenceRows)));
-  send(on_device.ids, to.ids, int64_t{batch.num_tokens} * 4);
-  return batch;
+  send(on_device.rows, to.rows, num_rows * static_cast<int64_t>(sizeof(SequenceRows)));
+  send(on_device.ids, to.ids, num_ids * 4);
 }
 
-void GpuBackend::put_on_stream(const StepBatch& batch, int64_t num_logits) {
+void GpuBackend::put_on_stream(int64_t num_tokens, int64_t num_logits) {
   const StepInput input = step_input(input_device_.data());
-  hotset::forward(*context_, batch,
-                  std::span<const int32_t>(input.ids, static_cast<size_t>(batch.num_tokens)),
-                  num_logits, reinterpret_cast<float*>(logits_device_.data()));
+  hotset::forward<cuda::Queue>(*context_, pieces_,
+                               std::span<const int32_t>(input.ids, static_cast<size_t>(num_tokens)),
+                               num_logits, reinterpret_cast<float*>(logits_device_.data()));
 }
 
-// Recorded only for one token a sequence: other shapes rarely come twice.
-Status GpuBackend::record_and_launch(const StepBatch& batch, int64_t num_logits) {
-  const GraphKey key{batch.num_tokens, batch.num_sequences, num_logits};
+Status GpuBackend::record_and_launch(int64_t num_tokens, int64_t num_logits) {
+  const GraphKey key{pieces_[0].num_tokens, pieces_[0].num_sequences, pieces_[0].max_tokens,
+                     num_logits};
   auto found = graphs_.find(key);
   if (found == graphs_.end()) {
     HS_RETURN_IF_ERROR(runtime_->begin_capture(queue_.stream));
-    put_on_stream(batch, num_logits);
+    put_on_stream(num_tokens, num_logits);
     auto graph = runtime_->end_capture(queue_.stream);
     if (!queue_.status && graph) runtime_->destroy(*graph);
     HS_RETURN_IF_ERROR(queue_.status);
@@ -304,32 +321,39 @@ Status GpuBackend::record_and_launch(const StepBatch& batch, int64_t num_logits)
   return runtime_->launch(found->second, queue_.stream);
 }
 
-Status GpuBackend::run_step(const StepBatch& batch, int64_t num_logits) {
+// Steps that the CPU takes part in must be one launch, or the CPU could wait in the driver for the
+// GPU while the GPU waits for it. Other decode steps are recorded because they come again and
+// again.
+Status GpuBackend::run_step(int64_t num_tokens, int64_t num_logits) {
   HS_RETURN_IF_ERROR(queue_.status);
-  const bool shared = experts_->needs_service(batch.num_tokens);
-  const bool decode = batch.max_tokens == 1 && batch.num_tokens == batch.num_sequences &&
-                      batch.num_tokens <= ExpertsRunner<cuda::Queue>::kMaxSharedTokens;
-  if ((decode && options_.record_graphs) || shared) {
-    HS_RETURN_IF_ERROR(record_and_launch(batch, num_logits));
+  const bool shared = experts_->needs_service(num_tokens);
+  const bool decode = pieces_.size() == 1 && pieces_[0].max_tokens == 1;
+  if (shared || (decode && options_.record_graphs)) {
+    HS_RETURN_IF_ERROR(record_and_launch(num_tokens, num_logits));
   } else {
-    put_on_stream(batch, num_logits);
+    put_on_stream(num_tokens, num_logits);
   }
-  if (shared) HS_RETURN_IF_ERROR(experts_->serve_step(batch.num_tokens));
+  if (shared) HS_RETURN_IF_ERROR(experts_->serve_step(num_tokens));
   if (num_logits > 0) {
-    queue_.note(runtime_->copy(logits_host_.data(), logits_device_.data(),
-                               num_logits * config_.vocab_size * 4, queue_.stream));
+    send(logits_host_.data(), logits_device_.data(), num_logits * config_.vocab_size * 4);
   }
   HS_RETURN_IF_ERROR(runtime_->synchronize(queue_.stream));
   HS_RETURN_IF_ERROR(queue_.status);
-  if (shared) HS_RETURN_IF_ERROR(experts_->end_step(batch.num_tokens));
+  if (shared) HS_RETURN_IF_ERROR(experts_->end_step(num_tokens));
   return {};
 }
 
 Status GpuBackend::forward(std::span<const SequencePart> parts, int64_t num_logits, float* logits) {
   HS_CHECK(num_logits <= max_logits_ && std::ssize(parts) <= options_.max_num_seqs,
            "{} logits of at most {}, {} sequences", num_logits, max_logits_, parts.size());
-  HS_RETURN_IF_ERROR(slots_->begin_step());
-  const Status status = run_step(write_input(parts), num_logits);
+  int64_t num_tokens = 0;
+  for (const SequencePart& part : parts) num_tokens += std::ssize(part.ids);
+  HS_CHECK(parts.size() == 1 || num_tokens <= workspace_.shape.max_chunk,
+           "{} tokens of {} sequences", num_tokens, parts.size());
+  const bool streaming = !slots_->all_resident() && !experts_->needs_service(num_tokens);
+  HS_RETURN_IF_ERROR(slots_->begin_step(streaming));
+  write_input(parts);
+  const Status status = run_step(num_tokens, num_logits);
   if (!status) {
     // What this step put on the stream must not touch memory that the next one hands out.
     const Status drained = runtime_->synchronize(queue_.stream);

@@ -91,11 +91,11 @@ class GpuBackend final : public Backend {
   };
   // What a step reads beside weights: one pinned image and its copy on the device.
   struct StepInput {
-    SequenceRows* rows = nullptr;  // [max_num_seqs]
+    SequenceRows* rows = nullptr;  // [max_rows]: sequences, or pieces of one
     int32_t* ids = nullptr;        // [prefill_chunk]
     std::byte** pages = nullptr;   // [max_num_seqs, pages of the longest context]
   };
-  using GraphKey = std::tuple<int32_t, int32_t, int64_t>;  // tokens, sequences, logits
+  using GraphKey = std::tuple<int32_t, int32_t, int32_t, int64_t>;  // a StepBatch's counts, logits
 
   GpuBackend(std::unique_ptr<cuda::Runtime> runtime, const ModelConfig& config,
              cpu::WorkerPool& pool, std::unique_ptr<ModelWeights> weights,
@@ -117,10 +117,12 @@ class GpuBackend final : public Backend {
   Status pin_weights(bool banks);
   [[nodiscard]] StepInput step_input(std::byte* base) const;
   [[nodiscard]] int64_t step_input_bytes() const;
-  StepBatch write_input(std::span<const SequencePart> parts);
-  Status run_step(const StepBatch& batch, int64_t num_logits);
-  Status record_and_launch(const StepBatch& batch, int64_t num_logits);
-  void put_on_stream(const StepBatch& batch, int64_t num_logits);
+  [[nodiscard]] int64_t max_rows() const;
+  void send(void* device, const void* host, int64_t bytes);
+  void write_input(std::span<const SequencePart> parts);  // fills pieces_
+  Status run_step(int64_t num_tokens, int64_t num_logits);
+  Status record_and_launch(int64_t num_tokens, int64_t num_logits);
+  void put_on_stream(int64_t num_tokens, int64_t num_logits);
 
   std::unique_ptr<cuda::Runtime> runtime_;
   const ModelConfig& config_;
@@ -141,6 +143,8 @@ class GpuBackend final : public Backend {
   cuda::DeviceMemory input_host_;
   cuda::DeviceMemory logits_device_;
   cuda::DeviceMemory logits_host_;
+  std::vector<StepBatch> pieces_;  // of the step
+  int64_t max_pieces_ = 0;
   int64_t max_pages_ = 0;
   int64_t max_logits_ = 0;
   std::unique_ptr<ExpertSlots> slots_;

@@ -5,12 +5,12 @@
 #include <atomic>
 #include <chrono>
 
+#include "base/check.h"
 #include "base/checked_math.h"
 
 namespace hotset {
 namespace {
 
-constexpr int64_t kStagedExperts = 32;  // of an area
 constexpr int kNumAreas = 2;
 constexpr double kRequestTimeoutSeconds = 20;
 
@@ -43,13 +43,12 @@ struct ExchangeLayout {
 
 using Runner = ExpertsRunner<cuda::Queue>;
 
-int64_t Runner::memory_bytes(const ModelConfig& config, const ModelWeights& host,
-                             int64_t max_tokens, bool all_resident) {
+int64_t Runner::memory_bytes(const ModelConfig& config, int64_t max_tokens, bool all_resident) {
   const int64_t rows = max_tokens * ranks(config) * config.hidden_size * 4;
   if (all_resident) return rows + 4096;
   const int64_t table =
       (config.num_experts + 1) * static_cast<int64_t>(sizeof(cuda::ExpertAddress));
-  return rows + kNumAreas * (kStagedExperts * expert_slot_bytes(host) + table) + 65536;
+  return rows + kNumAreas * table + 65536;
 }
 
 Runner::ExpertsRunner(cuda::Queue& queue, cpu::Queue& cpu_queue, const ModelConfig& config,
@@ -122,18 +121,16 @@ Status Runner::create_staging() {
   const int64_t table_bytes =
       (config_.num_experts + 1) * static_cast<int64_t>(sizeof(cuda::ExpertAddress));
   HS_ASSIGN_OR_RETURN(staging_stream_, runtime.create_stream());
+  HS_ASSIGN_OR_RETURN(lists_,
+                      cuda::DeviceMemory::allocate(runtime, config_.num_hidden_layers * table_bytes,
+                                                   cuda::MemoryKind::kPinned));
   areas_.resize(kNumAreas);
   for (Area& area : areas_) {
-    HS_ASSIGN_OR_RETURN(
-        area.records, cuda::DeviceMemory::allocate(runtime, kStagedExperts * slots_.slot_bytes()));
     HS_ASSIGN_OR_RETURN(area.addresses, cuda::DeviceMemory::allocate(runtime, table_bytes));
-    HS_ASSIGN_OR_RETURN(
-        area.list, cuda::DeviceMemory::allocate(runtime, table_bytes, cuda::MemoryKind::kPinned));
     HS_ASSIGN_OR_RETURN(area.filled, runtime.create_event());
     HS_ASSIGN_OR_RETURN(area.emptied, runtime.create_event());
     HS_RETURN_IF_ERROR(runtime.record(area.emptied, queue_.stream));
   }
-  missing_.reserve(static_cast<size_t>(config_.num_experts));
   return {};
 }
 
@@ -149,7 +146,7 @@ void Runner::run(cuda::Queue& queue, int64_t layer, const LayerWeights& weights,
                  const MoeBatch& batch, float* y) {
   if (!weights.is_moe || slots_.all_resident()) {
     cuda::moe_experts(queue, slots_.table(layer), batch, nullptr, y);
-  } else if (batch.num_tokens <= kMaxSharedTokens) {
+  } else if (!step_is_streamed_) {
     run_shared(layer, batch, y);
   } else {
     run_streamed(layer, batch, y);
@@ -169,42 +166,65 @@ void Runner::run_shared(int64_t layer, const MoeBatch& batch, float* y) {
 }
 
 void Runner::run_streamed(int64_t layer, const MoeBatch& batch, float* y) {
+  const auto staged = std::find_if(areas_.begin(), areas_.end(),
+                                   [&](const Area& area) { return area.layer == layer; });
   auto* rows = reinterpret_cast<float*>(rows_.data());
-  missing_.clear();
-  for (int32_t e = 0; e < config_.num_experts; ++e) {
-    if (!slots_.is_resident(layer, e)) missing_.push_back(e);
-  }
-  cuda::moe_outputs(queue_, slots_.table(layer), batch, rows);
-  int area = 0;
-  for (size_t first = 0; first < missing_.size(); first += kStagedExperts) {
-    const size_t count = std::min(missing_.size() - first, static_cast<size_t>(kStagedExperts));
-    stage(layer, std::span(missing_).subspan(first, count), area);
-    const auto* addresses = reinterpret_cast<const cuda::ExpertAddress*>(
-        areas_[static_cast<size_t>(area)].addresses.data());
-    cuda::moe_outputs(queue_, slots_.table_at(layer, addresses), batch, rows);
-    queue_.note(queue_.runtime.record(areas_[static_cast<size_t>(area)].emptied, queue_.stream));
-    area = (area + 1) % kNumAreas;
-  }
+  const auto* addresses = reinterpret_cast<const cuda::ExpertAddress*>(staged->addresses.data());
+  cuda::moe_outputs(queue_, slots_.table_at(layer, addresses), batch, rows);
   cuda::moe_join(queue_, batch, rows, nullptr, y);
 }
 
-void Runner::stage(int64_t layer, std::span<const int32_t> experts, int area_index) {
+// The next layer with experts is staged as soon as this one is under way.
+void Runner::begin_layer(int64_t layer, int64_t num_tokens) {
+  step_is_streamed_ = is_streamed(num_tokens);
+  if (!step_is_streamed_ || !is_moe(layer)) return;
+  if (std::none_of(areas_.begin(), areas_.end(),
+                   [&](const Area& area) { return area.layer == layer; })) {
+    stage(layer);
+  }
+  for (const Area& area : areas_) {
+    if (area.layer == layer) queue_.note(queue_.runtime.wait(queue_.stream, area.filled));
+  }
+  for (int64_t next = layer + 1; next < config_.num_hidden_layers; ++next) {
+    if (!is_moe(next)) continue;
+    stage(next);
+    return;
+  }
+}
+
+void Runner::end_layer(int64_t layer, int64_t num_tokens) {
+  if (!is_streamed(num_tokens)) return;
+  for (Area& area : areas_) {
+    if (area.layer != layer) continue;
+    queue_.note(queue_.runtime.record(area.emptied, queue_.stream));
+    area.layer = -1;
+  }
+}
+
+// A layer's list is written once a step, so no copy of it can still be under way.
+void Runner::stage(int64_t layer) {
   cuda::Runtime& runtime = queue_.runtime;
-  Area& area = areas_[static_cast<size_t>(area_index)];
-  // The list is host memory that an earlier copy may still be reading.
-  queue_.note(runtime.synchronize(area.emptied));
-  auto* list = reinterpret_cast<cuda::ExpertAddress*>(area.list.data());
-  std::fill_n(list, config_.num_experts + 1, cuda::ExpertAddress{});
-  for (size_t i = 0; i < experts.size(); ++i) {
-    std::byte* to = area.records.data() + static_cast<int64_t>(i) * slots_.slot_bytes();
-    const std::span<const std::byte> record = slots_.record(layer, experts[i]);
-    list[experts[i]] = slots_.address_in(to, layer, experts[i]);
+  Area& area = areas_[next_area_];
+  const std::span<std::byte* const> places = slots_.staging(static_cast<int>(next_area_));
+  next_area_ = (next_area_ + 1) % kNumAreas;
+  area.layer = layer;
+  queue_.note(runtime.wait(staging_stream_, area.emptied));
+  auto* list =
+      reinterpret_cast<cuda::ExpertAddress*>(lists_.data()) + layer * (config_.num_experts + 1);
+  const std::span<const cuda::ExpertAddress> now = slots_.addresses_now(layer);
+  std::copy(now.begin(), now.end(), list);
+  size_t used = 0;
+  for (int64_t e = 0; e < config_.num_experts; ++e) {
+    if (list[e].gate != nullptr) continue;
+    HS_CHECK(used < places.size(), "layer {} misses more than {} experts", layer, places.size());
+    std::byte* to = places[used++];
+    const std::span<const std::byte> record = slots_.record(layer, e);
+    list[e] = slots_.address_in(to, layer, e);
     queue_.note(runtime.copy(to, record.data(), std::ssize(record), staging_stream_));
     counts_.streamed_bytes += std::ssize(record);
   }
   queue_.note(runtime.copy(area.addresses.data(), list, area.addresses.size(), staging_stream_));
   queue_.note(runtime.record(area.filled, staging_stream_));
-  queue_.note(runtime.wait(queue_.stream, area.filled));
 }
 
 Status Runner::await_request(uint32_t number) {
@@ -270,6 +290,8 @@ Status Runner::serve_step(int64_t num_tokens) {
 Status Runner::recover() {
   if (slots_.all_resident()) return {};
   cuda::Runtime& runtime = queue_.runtime;
+  HS_RETURN_IF_ERROR(runtime.synchronize(staging_stream_));
+  for (Area& area : areas_) area.layer = -1;
   HS_RETURN_IF_ERROR(runtime.copy(&num_hand_overs_, last_.data(), 4, queue_.stream));
   HS_RETURN_IF_ERROR(runtime.synchronize(queue_.stream));
   exchange_.flags->abort = 0;

@@ -7,8 +7,8 @@
 // serve_step() is the CPU's side of such a step. Expert outputs are summed in the router's order
 // wherever they come from, so the text does not depend on who computed what.
 //
-// Many tokens (prefill): missing experts cross PCIe in groups through two staging areas while the
-// GPU computes the group before.
+// Many tokens (prefill): the missing experts of a layer cross PCIe into one of two staging areas
+// while the GPU computes the layer before, once for all pieces of the step.
 //
 // One thread (the engine's) uses this.
 #pragma once
@@ -44,10 +44,10 @@ class ExpertsRunner<cuda::Queue> {
   static constexpr int64_t kMaxSharedTokens = 16;
 
   // Device memory that create() takes; the slots are counted by ExpertSlots.
-  [[nodiscard]] static int64_t memory_bytes(const ModelConfig& config, const ModelWeights& host,
-                                            int64_t max_tokens, bool all_resident);
+  [[nodiscard]] static int64_t memory_bytes(const ModelConfig& config, int64_t max_tokens,
+                                            bool all_resident);
 
-  // All references outlive the runner. `max_tokens`: of a step.
+  // All references outlive the runner. `max_tokens`: of a piece.
   static Result<std::unique_ptr<ExpertsRunner>> create(cuda::Queue& queue, cpu::Queue& cpu_queue,
                                                        const ModelConfig& config,
                                                        const ModelWeights& host, ExpertSlots& slots,
@@ -56,7 +56,10 @@ class ExpertsRunner<cuda::Queue> {
   ExpertsRunner(const ExpertsRunner&) = delete;
   ExpertsRunner& operator=(const ExpertsRunner&) = delete;
 
-  // forward()'s call: puts a layer's experts on the stream.
+  // forward()'s calls around the pieces of a layer, and for each piece: puts its experts on the
+  // stream.
+  void begin_layer(int64_t layer, int64_t num_tokens);
+  void end_layer(int64_t layer, int64_t num_tokens);
   void run(cuda::Queue& queue, int64_t layer, const LayerWeights& weights, const MoeBatch& batch,
            float* y);
   [[nodiscard]] int64_t chosen_bytes(const LayerWeights&, const MoeBatch&) const { return 0; }
@@ -79,11 +82,17 @@ class ExpertsRunner<cuda::Queue> {
                 const ModelWeights& host, ExpertSlots& slots, int64_t max_tokens);
   Status create_exchange();
   Status create_staging();
+  [[nodiscard]] bool is_moe(int64_t layer) const {
+    return host_.layers[static_cast<size_t>(layer)].is_moe;
+  }
   [[nodiscard]] cuda::ExpertExchange exchange_of(int64_t layer) const;
   void run_shared(int64_t layer, const MoeBatch& batch, float* y);
   void run_streamed(int64_t layer, const MoeBatch& batch, float* y);
-  // Copies experts first … last into an area; the queue waits for it. The area's table follows.
-  void stage(int64_t layer, std::span<const int32_t> experts, int area);
+  [[nodiscard]] bool is_streamed(int64_t num_tokens) const {
+    return !slots_.all_resident() && num_tokens > kMaxSharedTokens;
+  }
+  // Starts to copy a layer's missing experts into the area whose turn it is.
+  void stage(int64_t layer);
   Status await_request(uint32_t number);
   void compute_misses(int64_t layer, int64_t num_tokens);
 
@@ -103,15 +112,16 @@ class ExpertsRunner<cuda::Queue> {
   uint32_t num_hand_overs_ = 0;
 
   struct Area {
-    cuda::DeviceMemory records;
-    cuda::DeviceMemory addresses;  // [num_experts + 1]
-    cuda::DeviceMemory list;       // pinned, the same: what is copied into addresses
+    cuda::DeviceMemory addresses;  // [num_experts + 1]: all experts of the layer that is staged
     cuda::Event filled;
     cuda::Event emptied;
+    int64_t layer = -1;
   };
   std::vector<Area> areas_;
+  size_t next_area_ = 0;
+  bool step_is_streamed_ = false;  // the last piece of a long step may be short
   cuda::Stream staging_stream_;
-  std::vector<int32_t> missing_;
+  cuda::DeviceMemory lists_;  // pinned [layers, num_experts + 1]: what becomes an area's addresses
 
   std::vector<float> miss_x_;
   std::vector<int32_t> miss_ids_;

@@ -24,7 +24,7 @@ namespace hotset {
 namespace {
 
 constexpr int64_t kCpuPrefillChunk = 512;
-constexpr int64_t kGpuPrefillChunk = 2048;
+constexpr int64_t kGpuPrefillChunk = 8192;
 
 // The directory, opened and understood.
 struct OpenModel {

@@ -33,7 +33,7 @@ struct ModelOptions {
   KvType kv_type = KvType::kBF16;
   int64_t max_model_len = 0;  // 0: what the config says, cut to what memory allows
   int64_t max_num_seqs = 4;   // sequences that may hold state at once
-  int64_t prefill_chunk = 0;  // 0: 512 on the CPU, 2048 on a GPU
+  int64_t prefill_chunk = 0;  // 0: 512 on the CPU, 8192 on a GPU
   bool dense_8bit = false;
   bool mtp = false;  // also load the multi-token-prediction head, where the checkpoint has one
 };

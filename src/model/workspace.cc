@@ -58,8 +58,9 @@ int64_t carve(Workspace& w, const ModelConfig& c, const MixerScratch& scratch, s
   const int64_t q_dim = c.num_attention_heads * c.head_dim;
   const int64_t kv_dim = c.num_key_value_heads * c.head_dim;
   const int64_t top_k = std::max<int64_t>(1, c.num_experts_per_tok);
-  carver.take(w.residual, t * c.hidden_size);
-  carver.take(w.hidden, t * c.hidden_size);
+  carver.take(w.residual, w.shape.max_step * c.hidden_size);
+  carver.take(w.hidden, w.shape.max_step * c.hidden_size);
+  carver.take(w.cos_sin, w.shape.max_step * c.rotary_dim());
   carver.take(w.update, t * c.hidden_size);
   carver.take(w.mtp_input, w.shape.mtp ? t * 2 * c.hidden_size : 0);
   carver.take(w.qkvz, t * c.qkvz_dim());
@@ -75,7 +76,6 @@ int64_t carve(Workspace& w, const ModelConfig& c, const MixerScratch& scratch, s
   carver.take(w.gate, t * q_dim);
   carver.take(w.key, t * kv_dim);
   carver.take(w.value, t * kv_dim);
-  carver.take(w.cos_sin, t * c.rotary_dim());
   carver.take(w.attention_scratch, scratch.attention_floats);
   carver.take(w.router_logits, t * std::max<int64_t>(1, c.num_experts));
   carver.take(w.shared_logit, t);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The buffers of one forward step, sized once for the largest chunk and the longest context.
+// The buffers of one forward step, sized once for the largest step, its pieces and the longest
+// context.
 // Everything is fp32 [num_tokens, …], row-major; a member's comment gives the row.
 #pragma once
 
@@ -15,7 +16,8 @@
 namespace hotset {
 
 struct WorkspaceShape {
-  int64_t max_chunk = 0;    // tokens of one forward
+  int64_t max_chunk = 0;    // rows of a piece (model/forward.h)
+  int64_t max_step = 0;     // rows of a step; at least max_chunk
   int64_t max_context = 0;  // positions of one sequence
   int64_t page_tokens = 0;
   KvType kv_type = KvType::kBF16;
@@ -23,9 +25,12 @@ struct WorkspaceShape {
 };
 
 struct Workspace {
+  // Rows of the whole step: these three. All others: rows of a piece.
   float* residual = nullptr;  // hidden_size
   float* hidden = nullptr;    // hidden_size; the normed residual that a mixer or MLP reads
-  float* update = nullptr;    // hidden_size; what it adds
+  float* cos_sin = nullptr;   // rotary_dim
+
+  float* update = nullptr;  // hidden_size; what a mixer or MLP adds
 
   float* mtp_input = nullptr;  // 2·hidden_size; only with the MTP head
 
@@ -45,7 +50,6 @@ struct Workspace {
   float* gate = nullptr;        // num_attention_heads · head_dim
   float* key = nullptr;         // num_key_value_heads · head_dim
   float* value = nullptr;       // num_key_value_heads · head_dim
-  float* cos_sin = nullptr;     // rotary_dim
   float* attention_scratch = nullptr;
 
   // MoE
