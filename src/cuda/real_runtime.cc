@@ -233,7 +233,13 @@ bool is_built_with_cuda() {
 
 Result<std::vector<DeviceInfo>> list_devices() {
   int count = 0;
-  HS_RETURN_IF_ERROR(check(cudaGetDeviceCount(&count), "cudaGetDeviceCount"));
+  const Status counted = check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
+  if (!counted && counted.error().kind == ErrorKind::kNotFound) {
+    return fail("no NVIDIA GPU with a driver for CUDA 13 was found (" + counted.error().message +
+                    "); --device cpu needs none",
+                ErrorKind::kNotFound);
+  }
+  HS_RETURN_IF_ERROR(counted);
   std::vector<DeviceInfo> devices;
   for (int i = 0; i < count; ++i) {
     HS_ASSIGN_OR_RETURN(DeviceInfo info, device_info(i));
