@@ -75,7 +75,7 @@ void ChatSession::acknowledge(const char* text) const {
 
 int ChatSession::run() {
   if (is_interactive_) fmt::print("{}. /help for commands.\n", model_.name);
-  LineReader reader;
+  LineReader reader(interrupts_.fd());
   bool was_interrupted = false;
   std::string line;
   while (true) {

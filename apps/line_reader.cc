@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "line_reader.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -21,12 +22,15 @@ LineReader::Outcome LineReader::read(std::string& line) {
       line = std::exchange(pending_, {});
       return line.empty() ? Outcome::kEnd : Outcome::kLine;
     }
-    char buffer[4096];
-    const ssize_t count = ::read(STDIN_FILENO, buffer, sizeof(buffer));
-    if (count < 0 && errno == EINTR) {
+    pollfd waits[2] = {{STDIN_FILENO, POLLIN, 0}, {interrupt_fd_, POLLIN, 0}};
+    if (::poll(waits, 2, -1) < 0 && errno == EINTR) continue;
+    if (waits[1].revents != 0) {
       pending_.clear();  // as a shell does: Ctrl-C drops the line begun
       return Outcome::kInterrupted;
     }
+    char buffer[4096];
+    const ssize_t count = ::read(STDIN_FILENO, buffer, sizeof(buffer));
+    if (count < 0 && errno == EINTR) continue;
     if (count <= 0) {
       at_end_ = true;
     } else {

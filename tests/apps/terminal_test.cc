@@ -102,5 +102,18 @@ TEST(Terminal, CommandsAndTheEndOfInput) {
   EXPECT_EQ(chat.wait_for_exit(), 0);
 }
 
+TEST(Terminal, CtrlCRightAfterThePromptIsNeverLost) {
+  TerminalChat chat("--temperature=0");
+  chat.read_until(kPrompt);
+  for (int i = 0; i < 25; ++i) {
+    chat.type("\x03");
+    ASSERT_NE(chat.read_until(kPrompt).find("Ctrl-C again"), std::string::npos) << "round " << i;
+    chat.type(" \n");  // or the next one would end the program
+    chat.read_until(kPrompt);
+  }
+  chat.type("\x04");
+  EXPECT_EQ(chat.wait_for_exit(), 0);
+}
+
 }  // namespace
 }  // namespace hotset
