@@ -49,6 +49,20 @@ int64_t num_addresses(const ModelWeights& host) {
   return count;
 }
 
+// Experts of the largest layer.
+int64_t experts_of_a_layer(const ModelWeights& host) {
+  int64_t count = 0;
+  for (const LayerWeights& layer : host.layers) {
+    if (layer.is_moe) count = std::max(count, std::ssize(layer.experts) - 1);
+  }
+  return count;
+}
+
+// Two areas of a layer's experts can be lent only where that many slots are and some are left.
+bool needs_own_staging(const ModelWeights& host, int64_t num_slots) {
+  return num_slots < num_routed_experts(host) && num_slots < 3 * experts_of_a_layer(host);
+}
+
 }  // namespace
 
 int64_t expert_slot_bytes(const ModelWeights& host) {
@@ -67,20 +81,6 @@ int64_t num_routed_experts(const ModelWeights& host) {
     if (layer.is_moe) count += std::ssize(layer.experts) - 1;
   }
   return count;
-}
-
-// Experts of the largest layer.
-int64_t experts_of_a_layer(const ModelWeights& host) {
-  int64_t count = 0;
-  for (const LayerWeights& layer : host.layers) {
-    if (layer.is_moe) count = std::max(count, std::ssize(layer.experts) - 1);
-  }
-  return count;
-}
-
-// Two areas of a layer's experts can be lent only where that many slots are and some are left.
-bool needs_own_staging(const ModelWeights& host, int64_t num_slots) {
-  return num_slots < num_routed_experts(host) && num_slots < 3 * experts_of_a_layer(host);
 }
 
 int64_t ExpertSlots::slots_in(const ModelWeights& host, int64_t bytes) {
