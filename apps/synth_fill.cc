@@ -7,16 +7,10 @@
 
 #include "base/check.h"
 #include "base/float16.h"
+#include "splitmix.h"
 
 namespace hotset {
 namespace {
-
-uint64_t mix(uint64_t x) {  // splitmix64
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
 
 // Four xorshift64 generators side by side, which the compiler turns into vector code.
 class Bits {

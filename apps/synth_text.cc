@@ -4,18 +4,9 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "splitmix.h"
 
 namespace hotset {
-namespace {
-
-uint64_t mix(uint64_t x) {  // splitmix64
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
-
-}  // namespace
 
 SynthText::SynthText(TextKind kind, int64_t vocab_size, uint64_t seed)
     : kind_(kind), vocab_size_(vocab_size), seed_(mix(seed)), state_(mix(seed_)) {
