@@ -114,25 +114,6 @@ class GpuMatmulTest : public testing::GpuTest {
   }
 };
 
-std::vector<PackedShape> gpu_encodings() {
-  std::vector<PackedShape> shapes;
-  for (const CodeKind code : {CodeKind::kF32, CodeKind::kF16, CodeKind::kBF16}) {
-    shapes.push_back({.code = code});
-  }
-  for (const ScaleKind scale :
-       {ScaleKind::kNone, ScaleKind::kF16, ScaleKind::kBF16, ScaleKind::kF32}) {
-    shapes.push_back({.code = CodeKind::kFp8, .scale = scale});
-    shapes.push_back({.code = CodeKind::kCodebook4, .scale = scale});
-    for (const CodeKind code : {CodeKind::kInt8, CodeKind::kAffine4}) {
-      const uint8_t middle = code == CodeKind::kInt8 ? 128 : 8;
-      shapes.push_back({.code = code, .scale = scale, .has_zeros = true});
-      shapes.push_back({.code = code, .scale = scale, .zero = middle});
-      shapes.push_back({.code = code, .scale = scale, .zero = 3});
-    }
-  }
-  return shapes;
-}
-
 constexpr int64_t kRows[] = {1, 15, 16, 17, 40, 200};
 constexpr int64_t kCols[] = {8, 13, 40, 96, 128, 200, 1048};
 constexpr int64_t kTokens[] = {1, 2, 5, 16, 17, 64, 200};
@@ -141,7 +122,7 @@ constexpr int64_t kGroups[] = {8, 24, 32, 64, 128, 0};  // 0: the whole row
 // Every encoding with every group; rows, columns and tokens run through all their values beside.
 TEST_F(GpuMatmulTest, AgreesWithTheCpuOnEveryEncoding) {
   size_t i = 0;
-  for (PackedShape shape : gpu_encodings()) {
+  for (PackedShape shape : all_encodings()) {
     const bool plain = shape.code == CodeKind::kF32 || shape.code == CodeKind::kF16 ||
                        shape.code == CodeKind::kBF16;
     for (const int64_t group : kGroups) {

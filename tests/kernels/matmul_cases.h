@@ -155,6 +155,26 @@ inline std::string describe(const PackedShape& s) {
                      static_cast<int>(s.scale), s.has_zeros, s.zero, s.rows, s.cols, s.group);
 }
 
+// Every kind of code with every kind of scale and zero.
+inline std::vector<PackedShape> all_encodings() {
+  std::vector<PackedShape> shapes;
+  for (const CodeKind code : {CodeKind::kF32, CodeKind::kF16, CodeKind::kBF16}) {
+    shapes.push_back({.code = code});
+  }
+  for (const ScaleKind scale :
+       {ScaleKind::kNone, ScaleKind::kF16, ScaleKind::kBF16, ScaleKind::kF32}) {
+    shapes.push_back({.code = CodeKind::kFp8, .scale = scale});
+    shapes.push_back({.code = CodeKind::kCodebook4, .scale = scale});
+    for (const CodeKind code : {CodeKind::kInt8, CodeKind::kAffine4}) {
+      const uint8_t middle = code == CodeKind::kInt8 ? 128 : 8;
+      shapes.push_back({.code = code, .scale = scale, .has_zeros = true});
+      shapes.push_back({.code = code, .scale = scale, .zero = middle});
+      shapes.push_back({.code = code, .scale = scale, .zero = 3});
+    }
+  }
+  return shapes;
+}
+
 // NMSE against dequantised weights. fp32: rounding only. Integer: int8 activations per 32 columns
 // of normal variates give 2·10^-5 to 4·10^-5.
 inline constexpr double kExactLimit = 1e-11;

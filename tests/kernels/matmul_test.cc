@@ -44,25 +44,6 @@ void check_matrix(const OwnedMatrix& m, int64_t num_tokens, cpu::WorkerPool& poo
   }
 }
 
-std::vector<PackedShape> all_encodings() {
-  std::vector<PackedShape> shapes;
-  for (const CodeKind code : {CodeKind::kF32, CodeKind::kF16, CodeKind::kBF16}) {
-    shapes.push_back({.code = code});
-  }
-  for (const ScaleKind scale :
-       {ScaleKind::kNone, ScaleKind::kF16, ScaleKind::kBF16, ScaleKind::kF32}) {
-    shapes.push_back({.code = CodeKind::kFp8, .scale = scale});
-    shapes.push_back({.code = CodeKind::kCodebook4, .scale = scale});
-    for (const CodeKind code : {CodeKind::kInt8, CodeKind::kAffine4}) {
-      const uint8_t middle = code == CodeKind::kInt8 ? 128 : 8;
-      shapes.push_back({.code = code, .scale = scale, .has_zeros = true});
-      shapes.push_back({.code = code, .scale = scale, .zero = middle});
-      shapes.push_back({.code = code, .scale = scale, .zero = 3});
-    }
-  }
-  return shapes;
-}
-
 constexpr int64_t kRows[] = {1, 15, 16, 17, 40, 200};
 constexpr int64_t kCols[] = {8, 13, 40, 96, 128, 200, 2048};
 constexpr int64_t kTokens[] = {1, 2, 3, 7, 17, 64};
