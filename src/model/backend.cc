@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/backend.h"
 
+#include <algorithm>
+
 namespace hotset {
 
 PagePoolShape page_pool_shape(const ModelConfig& config, bool mtp, int64_t value_bytes) {
@@ -21,6 +23,12 @@ StatePoolShape state_pool_shape(const ModelConfig& config, int64_t num_slots) {
 int64_t kv_bytes_per_token(const ModelConfig& config, int64_t value_bytes) {
   return config.num_full_attention_layers() * 2 * config.num_key_value_heads * config.head_dim *
          value_bytes;
+}
+
+int64_t widest_input(const ModelConfig& c) {
+  return std::max({c.hidden_size, c.value_dim(), c.num_attention_heads * c.head_dim,
+                   c.moe_intermediate_size, c.shared_expert_intermediate_size,
+                   c.intermediate_size});
 }
 
 }  // namespace hotset

@@ -56,4 +56,7 @@ class Backend {
 [[nodiscard]] StatePoolShape state_pool_shape(const ModelConfig& config, int64_t num_slots);
 [[nodiscard]] int64_t kv_bytes_per_token(const ModelConfig& config, int64_t value_bytes);
 
+// Columns of the widest input that a linear of this model reads.
+[[nodiscard]] int64_t widest_input(const ModelConfig& config);
+
 }  // namespace hotset

@@ -8,12 +8,6 @@
 namespace hotset {
 namespace {
 
-int64_t widest_input(const ModelConfig& c) {
-  return std::max({c.hidden_size, c.value_dim(), c.num_attention_heads * c.head_dim,
-                   c.moe_intermediate_size, c.shared_expert_intermediate_size,
-                   c.intermediate_size});
-}
-
 SequenceRows rows_of(const SequenceCache& cache, int64_t first_position, int32_t token_begin,
                      size_t num_tokens) {
   return {.first_position = first_position,

@@ -20,12 +20,6 @@ constexpr int64_t kMarginBytes = int64_t{768} << 20;
 constexpr int64_t kLogitsBytes = int64_t{64} << 20;
 constexpr int64_t kPieceTokens = 2048;  // keeps the GPU's products large and the buffers small
 
-int64_t widest_input(const ModelConfig& c) {
-  return std::max({c.hidden_size, c.value_dim(), c.num_attention_heads * c.head_dim,
-                   c.moe_intermediate_size, c.shared_expert_intermediate_size,
-                   c.intermediate_size});
-}
-
 GatedAttention attention_shape(const ModelConfig& c, KvType type) {
   return {.num_heads = c.num_attention_heads,
           .num_kv_heads = c.num_key_value_heads,
@@ -163,7 +157,7 @@ Result<GpuBackend::Sizes> GpuBackend::plan_memory() {
   use_.states = sizes.states.num_slots * sizes.states.slot_floats() * 4;
   use_.workspace = workspace_bytes(c, sizes.rows, sizes.mixers) + sizes.scratch_bytes +
                    step_input_bytes() + max_logits_ * c.vocab_size * 4 +
-                   ExpertsRunner<cuda::Queue>::memory_bytes(c, chunk, false);
+                   ExpertsRunner<cuda::Queue>::memory_bytes(c, chunk);
   const int64_t fixed = use_.weights + use_.kv_pages + use_.states + use_.workspace + kMarginBytes;
   const int64_t wanted =
       options_.max_slots >= 0 ? std::min(options_.max_slots, use_.num_experts) : use_.num_experts;

@@ -43,22 +43,20 @@ struct ExchangeLayout {
 
 using Runner = ExpertsRunner<cuda::Queue>;
 
-int64_t Runner::memory_bytes(const ModelConfig& config, int64_t max_tokens, bool all_resident) {
+int64_t Runner::memory_bytes(const ModelConfig& config, int64_t max_tokens) {
   const int64_t rows = max_tokens * ranks(config) * config.hidden_size * 4;
-  if (all_resident) return rows + 4096;
   const int64_t table =
       (config.num_experts + 1) * static_cast<int64_t>(sizeof(cuda::ExpertAddress));
   return rows + kNumAreas * table + 65536;
 }
 
 Runner::ExpertsRunner(cuda::Queue& queue, cpu::Queue& cpu_queue, const ModelConfig& config,
-                      const ModelWeights& host, ExpertSlots& slots, int64_t max_tokens)
+                      const ModelWeights& host, ExpertSlots& slots)
     : queue_(queue),
       cpu_queue_(cpu_queue),
       config_(config),
       host_(host),
       slots_(slots),
-      max_tokens_(max_tokens),
       top_k_(ranks(config)) {}
 
 Runner::~ExpertsRunner() {
@@ -76,7 +74,7 @@ Runner::~ExpertsRunner() {
 Result<std::unique_ptr<Runner>> Runner::create(cuda::Queue& queue, cpu::Queue& cpu_queue,
                                                const ModelConfig& config, const ModelWeights& host,
                                                ExpertSlots& slots, int64_t max_tokens) {
-  std::unique_ptr<Runner> runner(new Runner(queue, cpu_queue, config, host, slots, max_tokens));
+  std::unique_ptr<Runner> runner(new Runner(queue, cpu_queue, config, host, slots));
   HS_ASSIGN_OR_RETURN(runner->rows_,
                       cuda::DeviceMemory::allocate(
                           queue.runtime, max_tokens * runner->top_k_ * config.hidden_size * 4));
@@ -274,7 +272,7 @@ void Runner::compute_misses(int64_t layer, int64_t num_tokens) {
 Status Runner::serve_step(int64_t num_tokens) {
   std::atomic_ref<uint32_t> reply(exchange_.flags->reply);
   for (int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
-    if (!host_.layers[static_cast<size_t>(layer)].is_moe) continue;
+    if (!is_moe(layer)) continue;
     HS_RETURN_IF_ERROR(await_request(++num_hand_overs_));
     const uint32_t misses = exchange_.num_misses[layer];
     if (misses == 0) continue;

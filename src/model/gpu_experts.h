@@ -44,8 +44,7 @@ class ExpertsRunner<cuda::Queue> {
   static constexpr int64_t kMaxSharedTokens = 16;
 
   // Device memory that create() takes; the slots are counted by ExpertSlots.
-  [[nodiscard]] static int64_t memory_bytes(const ModelConfig& config, int64_t max_tokens,
-                                            bool all_resident);
+  [[nodiscard]] static int64_t memory_bytes(const ModelConfig& config, int64_t max_tokens);
 
   // All references outlive the runner. `max_tokens`: of a piece.
   static Result<std::unique_ptr<ExpertsRunner>> create(cuda::Queue& queue, cpu::Queue& cpu_queue,
@@ -79,7 +78,7 @@ class ExpertsRunner<cuda::Queue> {
 
  private:
   ExpertsRunner(cuda::Queue& queue, cpu::Queue& cpu_queue, const ModelConfig& config,
-                const ModelWeights& host, ExpertSlots& slots, int64_t max_tokens);
+                const ModelWeights& host, ExpertSlots& slots);
   Status create_exchange();
   Status create_staging();
   [[nodiscard]] bool is_moe(int64_t layer) const {
@@ -101,7 +100,6 @@ class ExpertsRunner<cuda::Queue> {
   const ModelConfig& config_;
   const ModelWeights& host_;
   ExpertSlots& slots_;
-  int64_t max_tokens_ = 0;
   int32_t top_k_ = 0;  // the shared expert included
 
   cuda::DeviceMemory rows_;        // [max_tokens, top_k, hidden]
