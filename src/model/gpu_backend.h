@@ -68,7 +68,7 @@ class GpuBackend final : public Backend {
   void set_clock(StageClock* /*clock*/) override {}  // stages are not timed on a GPU yet
 
   [[nodiscard]] const GpuMemoryUse& memory_use() const { return use_; }
-  [[nodiscard]] const GpuExpertsCounts& expert_counts() const { return experts_->counts(); }
+  [[nodiscard]] GpuExpertsCounts expert_counts() const { return experts_->counts(); }
   [[nodiscard]] const SlotCacheCounts* cache_counts() const { return slots_->cache_counts(); }
 
  private:

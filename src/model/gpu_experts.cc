@@ -11,7 +11,6 @@
 namespace hotset {
 namespace {
 
-constexpr int kNumAreas = 2;
 constexpr double kRequestTimeoutSeconds = 20;
 
 using Clock = std::chrono::steady_clock;
@@ -45,9 +44,7 @@ using Runner = ExpertsRunner<cuda::Queue>;
 
 int64_t Runner::memory_bytes(const ModelConfig& config, int64_t max_tokens) {
   const int64_t rows = max_tokens * ranks(config) * config.hidden_size * 4;
-  const int64_t table =
-      (config.num_experts + 1) * static_cast<int64_t>(sizeof(cuda::ExpertAddress));
-  return rows + kNumAreas * table + 65536;
+  return rows + ExpertStream::memory_bytes(config) + 65536;
 }
 
 Runner::ExpertsRunner(cuda::Queue& queue, cpu::Queue& cpu_queue, const ModelConfig& config,
@@ -59,18 +56,6 @@ Runner::ExpertsRunner(cuda::Queue& queue, cpu::Queue& cpu_queue, const ModelConf
       slots_(slots),
       top_k_(ranks(config)) {}
 
-Runner::~ExpertsRunner() {
-  cuda::Runtime& runtime = queue_.runtime;
-  if (staging_stream_.handle != nullptr) {
-    (void)runtime.synchronize(staging_stream_);
-    runtime.destroy(staging_stream_);
-  }
-  for (const Area& area : areas_) {
-    if (area.filled.handle != nullptr) runtime.destroy(area.filled);
-    if (area.emptied.handle != nullptr) runtime.destroy(area.emptied);
-  }
-}
-
 Result<std::unique_ptr<Runner>> Runner::create(cuda::Queue& queue, cpu::Queue& cpu_queue,
                                                const ModelConfig& config, const ModelWeights& host,
                                                ExpertSlots& slots, int64_t max_tokens) {
@@ -80,7 +65,7 @@ Result<std::unique_ptr<Runner>> Runner::create(cuda::Queue& queue, cpu::Queue& c
                           queue.runtime, max_tokens * runner->top_k_ * config.hidden_size * 4));
   if (!slots.all_resident()) {
     HS_RETURN_IF_ERROR(runner->create_exchange());
-    HS_RETURN_IF_ERROR(runner->create_staging());
+    HS_ASSIGN_OR_RETURN(runner->stream_, ExpertStream::create(queue, config, slots));
   }
   return runner;
 }
@@ -111,24 +96,6 @@ Status Runner::create_exchange() {
   miss_ids_.reserve(choices);
   miss_rows_.reserve(choices);
   ids_.reserve(choices);
-  return {};
-}
-
-Status Runner::create_staging() {
-  cuda::Runtime& runtime = queue_.runtime;
-  const int64_t table_bytes =
-      (config_.num_experts + 1) * static_cast<int64_t>(sizeof(cuda::ExpertAddress));
-  HS_ASSIGN_OR_RETURN(staging_stream_, runtime.create_stream());
-  HS_ASSIGN_OR_RETURN(lists_,
-                      cuda::DeviceMemory::allocate(runtime, config_.num_hidden_layers * table_bytes,
-                                                   cuda::MemoryKind::kPinned));
-  areas_.resize(kNumAreas);
-  for (Area& area : areas_) {
-    HS_ASSIGN_OR_RETURN(area.addresses, cuda::DeviceMemory::allocate(runtime, table_bytes));
-    HS_ASSIGN_OR_RETURN(area.filled, runtime.create_event());
-    HS_ASSIGN_OR_RETURN(area.emptied, runtime.create_event());
-    HS_RETURN_IF_ERROR(runtime.record(area.emptied, queue_.stream));
-  }
   return {};
 }
 
@@ -164,11 +131,8 @@ void Runner::run_shared(int64_t layer, const MoeBatch& batch, float* y) {
 }
 
 void Runner::run_streamed(int64_t layer, const MoeBatch& batch, float* y) {
-  const auto staged = std::find_if(areas_.begin(), areas_.end(),
-                                   [&](const Area& area) { return area.layer == layer; });
   auto* rows = reinterpret_cast<float*>(rows_.data());
-  const auto* addresses = reinterpret_cast<const cuda::ExpertAddress*>(staged->addresses.data());
-  cuda::moe_outputs(queue_, slots_.table_at(layer, addresses), batch, rows);
+  cuda::moe_outputs(queue_, stream_->table(layer), batch, rows);
   cuda::moe_join(queue_, batch, rows, nullptr, y);
 }
 
@@ -176,53 +140,17 @@ void Runner::run_streamed(int64_t layer, const MoeBatch& batch, float* y) {
 void Runner::begin_layer(int64_t layer, int64_t num_tokens) {
   step_is_streamed_ = is_streamed(num_tokens);
   if (!step_is_streamed_ || !is_moe(layer)) return;
-  if (std::none_of(areas_.begin(), areas_.end(),
-                   [&](const Area& area) { return area.layer == layer; })) {
-    stage(layer);
-  }
-  for (const Area& area : areas_) {
-    if (area.layer == layer) queue_.note(queue_.runtime.wait(queue_.stream, area.filled));
-  }
+  stream_->stage(layer);
+  stream_->await(layer);
   for (int64_t next = layer + 1; next < config_.num_hidden_layers; ++next) {
     if (!is_moe(next)) continue;
-    stage(next);
+    stream_->stage(next);
     return;
   }
 }
 
 void Runner::end_layer(int64_t layer, int64_t num_tokens) {
-  if (!is_streamed(num_tokens)) return;
-  for (Area& area : areas_) {
-    if (area.layer != layer) continue;
-    queue_.note(queue_.runtime.record(area.emptied, queue_.stream));
-    area.layer = -1;
-  }
-}
-
-// A layer's list is written once a step, so no copy of it can still be under way.
-void Runner::stage(int64_t layer) {
-  cuda::Runtime& runtime = queue_.runtime;
-  Area& area = areas_[next_area_];
-  const std::span<std::byte* const> places = slots_.staging(static_cast<int>(next_area_));
-  next_area_ = (next_area_ + 1) % kNumAreas;
-  area.layer = layer;
-  queue_.note(runtime.wait(staging_stream_, area.emptied));
-  auto* list =
-      reinterpret_cast<cuda::ExpertAddress*>(lists_.data()) + layer * (config_.num_experts + 1);
-  const std::span<const cuda::ExpertAddress> now = slots_.addresses_now(layer);
-  std::copy(now.begin(), now.end(), list);
-  size_t used = 0;
-  for (int64_t e = 0; e < config_.num_experts; ++e) {
-    if (list[e].gate != nullptr) continue;
-    HS_CHECK(used < places.size(), "layer {} misses more than {} experts", layer, places.size());
-    std::byte* to = places[used++];
-    const std::span<const std::byte> record = slots_.record(layer, e);
-    list[e] = slots_.address_in(to, layer, e);
-    queue_.note(runtime.copy(to, record.data(), std::ssize(record), staging_stream_));
-    counts_.streamed_bytes += std::ssize(record);
-  }
-  queue_.note(runtime.copy(area.addresses.data(), list, area.addresses.size(), staging_stream_));
-  queue_.note(runtime.record(area.filled, staging_stream_));
+  if (is_streamed(num_tokens)) stream_->release(layer);
 }
 
 Status Runner::await_request(uint32_t number) {
@@ -288,8 +216,7 @@ Status Runner::serve_step(int64_t num_tokens) {
 Status Runner::recover() {
   if (slots_.all_resident()) return {};
   cuda::Runtime& runtime = queue_.runtime;
-  HS_RETURN_IF_ERROR(runtime.synchronize(staging_stream_));
-  for (Area& area : areas_) area.layer = -1;
+  HS_RETURN_IF_ERROR(stream_->recover());
   HS_RETURN_IF_ERROR(runtime.copy(&num_hand_overs_, last_.data(), 4, queue_.stream));
   HS_RETURN_IF_ERROR(runtime.synchronize(queue_.stream));
   exchange_.flags->abort = 0;

@@ -7,8 +7,8 @@
 // serve_step() is the CPU's side of such a step. Expert outputs are summed in the router's order
 // wherever they come from, so the text does not depend on who computed what.
 //
-// Many tokens (prefill): the missing experts of a layer cross PCIe into one of two staging areas
-// while the GPU computes the layer before, once for all pieces of the step.
+// Many tokens (prefill): the missing experts of a layer cross PCIe while the GPU computes the layer
+// before, once for all pieces of the step (expert_stream.h).
 //
 // One thread (the engine's) uses this.
 #pragma once
@@ -24,6 +24,7 @@
 #include "kernels/cuda/queue.h"
 #include "model/config.h"
 #include "model/expert_slots.h"
+#include "model/expert_stream.h"
 #include "model/experts_runner.h"
 #include "model/weights.h"
 
@@ -51,7 +52,7 @@ class ExpertsRunner<cuda::Queue> {
                                                        const ModelConfig& config,
                                                        const ModelWeights& host, ExpertSlots& slots,
                                                        int64_t max_tokens);
-  ~ExpertsRunner();
+  ~ExpertsRunner() = default;
   ExpertsRunner(const ExpertsRunner&) = delete;
   ExpertsRunner& operator=(const ExpertsRunner&) = delete;
 
@@ -74,13 +75,16 @@ class ExpertsRunner<cuda::Queue> {
   // After such a step failed and the stream has drained: both sides count from the same number.
   Status recover();
 
-  [[nodiscard]] const GpuExpertsCounts& counts() const { return counts_; }
+  [[nodiscard]] GpuExpertsCounts counts() const {
+    GpuExpertsCounts counts = counts_;
+    if (stream_) counts.streamed_bytes = stream_->streamed_bytes();
+    return counts;
+  }
 
  private:
   ExpertsRunner(cuda::Queue& queue, cpu::Queue& cpu_queue, const ModelConfig& config,
                 const ModelWeights& host, ExpertSlots& slots);
   Status create_exchange();
-  Status create_staging();
   [[nodiscard]] bool is_moe(int64_t layer) const {
     return host_.layers[static_cast<size_t>(layer)].is_moe;
   }
@@ -90,8 +94,6 @@ class ExpertsRunner<cuda::Queue> {
   [[nodiscard]] bool is_streamed(int64_t num_tokens) const {
     return !slots_.all_resident() && num_tokens > kMaxSharedTokens;
   }
-  // Starts to copy a layer's missing experts into the area whose turn it is.
-  void stage(int64_t layer);
   Status await_request(uint32_t number);
   void compute_misses(int64_t layer, int64_t num_tokens);
 
@@ -109,17 +111,8 @@ class ExpertsRunner<cuda::Queue> {
   cuda::ExpertExchange exchange_;  // of layer 0
   uint32_t num_hand_overs_ = 0;
 
-  struct Area {
-    cuda::DeviceMemory addresses;  // [num_experts + 1]: all experts of the layer that is staged
-    cuda::Event filled;
-    cuda::Event emptied;
-    int64_t layer = -1;
-  };
-  std::vector<Area> areas_;
-  size_t next_area_ = 0;
-  bool step_is_streamed_ = false;  // the last piece of a long step may be short
-  cuda::Stream staging_stream_;
-  cuda::DeviceMemory lists_;  // pinned [layers, num_experts + 1]: what becomes an area's addresses
+  std::unique_ptr<ExpertStream> stream_;  // null when all experts are resident
+  bool step_is_streamed_ = false;         // the last piece of a long step may be short
 
   std::vector<float> miss_x_;
   std::vector<int32_t> miss_ids_;
