@@ -92,6 +92,12 @@ void add_device_flags(CLI::App& verb, ModelFlags& flags) {
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 30).description(""))
       ->type_name("N")
       ->group(group);
+  verb.add_option("--fetch-share", flags.fetch_share,
+                  "Share of a decode layer's missing experts that the GPU reads over PCIe while the "
+                  "CPU computes the others (default: by the rates of this machine)")
+      ->check(CLI::Range(0.0, 1.0).description(""))
+      ->type_name("0…1")
+      ->group(group);
 }
 
 void add_compute_flags(CLI::App& verb, ModelFlags& flags) {
@@ -100,7 +106,8 @@ void add_compute_flags(CLI::App& verb, ModelFlags& flags) {
       ->transform(CLI::Validator(expand_length, "", "length"))
       ->type_name("TOKENS")
       ->group("Model");
-  verb.add_option("--cpu-threads,-t,--threads", flags.cpu_threads, "Threads that compute (0: all)")
+  verb.add_option("--cpu-threads,-t,--threads", flags.cpu_threads,
+                  "Threads that compute (0: one per processor; beside a GPU one core less)")
       ->check(CLI::Range(0, 1024))
       ->type_name("N")
       ->group("Computing");

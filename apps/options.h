@@ -12,13 +12,14 @@ namespace hotset {
 struct ModelFlags {
   std::string model;     // a directory or ORG/NAME
   std::string revision;  // of a model in the cache
-  int cpu_threads = 0;   // 0: all
+  int cpu_threads = 0;   // 0: the model's default
   std::string isa = "auto";
   std::string arithmetic = "fast";
   std::string device = "auto";
   int gpu = 0;
   int64_t gpu_memory_bytes = 0;   // 0: what is free, less a margin
   int64_t max_expert_slots = -1;  // −1: as many as fit
+  double fetch_share = -1;        // below 0: as measured rates say
   bool dense_8bit = false;
   std::string kv_cache_dtype = "auto";
   int64_t max_model_len = 0;  // 0: what config and memory allow

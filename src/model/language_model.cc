@@ -141,6 +141,7 @@ struct LanguageModel::Parts {
   std::unique_ptr<cpu::WorkerPool> pool;
   std::unique_ptr<Backend> backend;
 
+  void create_pool(const DeviceChoice& choice);
   Status settle_options(const WeightPlan& plan, const DeviceChoice& choice);
 };
 
@@ -175,7 +176,8 @@ Result<std::unique_ptr<Backend>> LanguageModel::create_gpu_backend(
                                           .max_context = options.max_model_len,
                                           .prefill_chunk = options.prefill_chunk,
                                           .max_num_seqs = options.max_num_seqs,
-                                          .max_slots = options.max_expert_slots}));
+                                          .max_slots = options.max_expert_slots,
+                                          .fetch_share = options.fetch_share}));
   const GpuMemoryUse& use = backend->memory_use();
   parts.device_text =
       fmt::format("{} with {} of {} experts ({:.2f} GiB of {:.2f} GiB), {}", name, use.num_slots,
@@ -211,17 +213,17 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::load(const std::string& di
                                                            const LoadProgressFn& progress) {
   auto parts = std::make_unique<Parts>();
   parts->options = options;
-  ModelOptions& chosen = parts->options;
-  parts->pool = std::make_unique<cpu::WorkerPool>(options.cpu_threads, options.pin_threads);
-  chosen.cpu_threads = parts->pool->num_threads();
-
+  const auto num_cpus = static_cast<int>(cpu::allowed_cpus().size());
   const LoadOptions load_options{
-      .dense_8bit = options.dense_8bit, .mtp = options.mtp, .num_threads = chosen.cpu_threads};
+      .dense_8bit = options.dense_8bit,
+      .mtp = options.mtp,
+      .num_threads = options.cpu_threads > 0 ? options.cpu_threads : num_cpus};
   HS_ASSIGN_OR_RETURN(OpenModel open, open_model(directory, load_options));
   parts->config = open.config;
   HS_ASSIGN_OR_RETURN(DeviceChoice device,
                       choose_device(options.device, options.gpu, options.gpu_memory_bytes,
                                     gpu_dense_bytes(open.plan)));
+  parts->create_pool(device);
   HS_RETURN_IF_ERROR(parts->settle_options(open.plan, device));
   parts->rope = rope_table(parts->config);
   HS_ASSIGN_OR_RETURN(
@@ -234,6 +236,16 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::load(const std::string& di
     HS_ASSIGN_OR_RETURN(parts->backend, create_cpu_backend(*parts, std::move(weights)));
   }
   return std::unique_ptr<LanguageModel>(new LanguageModel(std::move(parts)));
+}
+
+// Beside a GPU a core is left to the driver and to whatever else runs: one thread that is put off
+// stalls all others.
+void LanguageModel::Parts::create_pool(const DeviceChoice& choice) {
+  if (options.cpu_threads == 0 && choice.runtime != nullptr) {
+    options.cpu_threads = std::max(1, cpu::num_allowed_cores() - 1);
+  }
+  pool = std::make_unique<cpu::WorkerPool>(options.cpu_threads, options.pin_threads);
+  options.cpu_threads = pool->num_threads();
 }
 
 // What was left open in the options, now that model and device are known.

@@ -26,7 +26,9 @@ struct ModelOptions {
   int gpu = 0;                    // CUDA's number of the GPU
   int64_t gpu_memory_bytes = 0;   // 0: what is free there, less a margin
   int64_t max_expert_slots = -1;  // −1: as many as fit; fewer for tests and measurements
-  int cpu_threads = 0;            // 0: one per processor this process may use
+  double fetch_share = -1;        // GpuBackendOptions::fetch_share
+  int cpu_threads = 0;            // 0: one per processor this process may use; beside a GPU one
+                                  // per core, less one for the driver
   bool pin_threads = true;
   cpu::Isa isa = cpu::Isa::kScalar;  // detect_isa() picks the best
   cpu::Arithmetic arithmetic = cpu::Arithmetic::kFast;

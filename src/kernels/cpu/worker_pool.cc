@@ -11,6 +11,7 @@
 #include <chrono>
 #include <climits>
 #include <fstream>
+#include <set>
 #include <string>
 
 namespace hotset::cpu {
@@ -23,13 +24,17 @@ bool pin_this_thread(int cpu) {
   return pthread_setaffinity_np(pthread_self(), sizeof(set), &set) == 0;
 }
 
-// True when `cpu` is the lowest-numbered hardware thread of its core, or nobody can say.
-bool leads_its_core(int cpu) {
+// The lowest-numbered hardware thread of its core; `cpu` itself when nobody can say.
+int core_of(int cpu) {
   std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) +
                      "/topology/thread_siblings_list");
   int first = cpu;
   file >> first;
-  return file.fail() || first == cpu;
+  return file.fail() ? cpu : first;
+}
+
+bool leads_its_core(int cpu) {
+  return core_of(cpu) == cpu;
 }
 
 }  // namespace
@@ -46,6 +51,12 @@ std::vector<int> allowed_cpus() {
   if (cpus.empty()) cpus.push_back(0);
   std::stable_partition(cpus.begin(), cpus.end(), leads_its_core);
   return cpus;
+}
+
+int num_allowed_cores() {
+  std::set<int> cores;
+  for (const int cpu : allowed_cpus()) cores.insert(core_of(cpu));
+  return static_cast<int>(cores.size());
 }
 
 WorkerPool::WorkerPool(int num_threads, bool pin, int spin_us) : cpus_(allowed_cpus()) {

@@ -21,6 +21,9 @@ namespace hotset::cpu {
 // The processors this process may run on, one per core first, then their SMT siblings.
 [[nodiscard]] std::vector<int> allowed_cpus();
 
+// How many of them are cores.
+[[nodiscard]] int num_allowed_cores();
+
 // For loops that watch memory: lets a sibling thread have the core's units for a moment.
 inline void relax() {
 #if defined(__x86_64__)
