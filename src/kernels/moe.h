@@ -39,7 +39,12 @@ struct MoeBatch {
 void moe_experts(cpu::Queue& queue, std::span<const ExpertView> experts, const MoeBatch& batch,
                  float* y);
 
-// Scratch that moe_experts takes for batches up to this size with experts up to max_width wide.
+// The unweighted outputs of the choices with an id ≥ 0: rows[t, k, :]. Other rows are left alone.
+// rows: [num_tokens, top_k, hidden].
+void moe_outputs(cpu::Queue& queue, std::span<const ExpertView> experts, const MoeBatch& batch,
+                 float* rows);
+
+// Scratch that either takes for batches up to this size with experts up to max_width wide.
 [[nodiscard]] size_t moe_scratch_bytes(int64_t num_tokens, int64_t hidden, int64_t max_width,
                                        int32_t top_k, int64_t num_experts, int num_threads);
 

@@ -74,9 +74,11 @@ Routing make_routing(int64_t num_tokens, int32_t top_k, int num_routed, uint32_t
 }
 
 std::vector<float> run(const Experts& experts, const Routing& routing, const std::vector<float>& x,
-                       Isa isa, Arithmetic arithmetic, cpu::WorkerPool& pool) {
+                       Isa isa, Arithmetic arithmetic, cpu::WorkerPool& pool,
+                       bool as_rows = false) {
   const auto tokens = static_cast<int64_t>(routing.ids.size()) / routing.top_k;
-  std::vector<float> y(static_cast<size_t>(tokens * experts.hidden), -777.0f);
+  const int64_t rows = as_rows ? tokens * routing.top_k : tokens;
+  std::vector<float> y(static_cast<size_t>(rows * experts.hidden), -777.0f);
   cpu::Queue queue{pool, isa, arithmetic};
   int64_t width = 0;
   for (const ExpertView& e : experts.views) width = std::max(width, e.gate.rows);
@@ -89,7 +91,7 @@ std::vector<float> run(const Experts& experts, const Routing& routing, const std
                        .top_k = routing.top_k,
                        .expert_ids = routing.ids.data(),
                        .expert_weights = routing.weights.data()};
-  moe_experts(queue, experts.views, batch, y.data());
+  (as_rows ? moe_outputs : moe_experts)(queue, experts.views, batch, y.data());
   EXPECT_EQ(queue.scratch.num_allocations(), 0);
   return y;
 }
@@ -177,6 +179,31 @@ TEST(Moe, BitsDoNotDependOnTheCompany) {
       }
     }
   }
+}
+
+// Rows that are summed afterwards, in the router's order, have the bits of moe_experts' sums.
+TEST(Moe, OutputsAreTheSummandsOfTheSums) {
+  const int64_t tokens = 1030, hidden = 48;
+  cpu::WorkerPool pool(3);
+  const Experts experts = make_experts(encodings()[0], 9, hidden, 32, false);
+  const Routing routing = make_routing(tokens, 3, 9, 8);
+  const std::vector<float> x = random_floats(tokens * hidden, 5);
+  const Isa isa = cpu::detect_isa();
+  const std::vector<float> want = run(experts, routing, x, isa, Arithmetic::kFast, pool);
+  const std::vector<float> rows = run(experts, routing, x, isa, Arithmetic::kFast, pool, true);
+  std::vector<float> sums(want.size());
+  for (size_t pair = 0; pair < routing.ids.size(); ++pair) {
+    for (size_t i = 0; i < static_cast<size_t>(hidden); ++i) {
+      const float row = rows[pair * static_cast<size_t>(hidden) + i];
+      float& sum = sums[pair / 3 * static_cast<size_t>(hidden) + i];
+      if (routing.ids[pair] >= 0) {
+        sum = std::fma(routing.weights[pair], row, sum);
+      } else {
+        EXPECT_EQ(row, -777.0f) << "a row of nobody was written";
+      }
+    }
+  }
+  EXPECT_EQ(sums, want);
 }
 
 TEST(Moe, TokensWithoutExpertsAreZero) {

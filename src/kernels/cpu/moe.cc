@@ -44,15 +44,22 @@ struct SharedInput {
   Activations values;
 };
 
+// Where a pass writes: weighted sums, or a row for every choice.
+struct MoeTarget {
+  float* y = nullptr;     // [num_tokens, hidden]
+  float* rows = nullptr;  // [num_tokens, top_k, hidden]
+};
+
 // One pass over up to kMaxTokens tokens.
 class MoePass {
  public:
-  MoePass(cpu::Queue& queue, std::span<const ExpertView> experts, const MoeBatch& batch, float* y)
+  MoePass(cpu::Queue& queue, std::span<const ExpertView> experts, const MoeBatch& batch,
+          MoeTarget to)
       : queue_(queue),
         kernels_(cpu::matmul_kernels(queue.isa)),
         experts_(experts),
         batch_(batch),
-        y_(y) {}
+        to_(to) {}
 
   void run();
 
@@ -69,6 +76,7 @@ class MoePass {
   void prepare_down_inputs(Range slots);
   void down_share(Range tiles, int worker);
   void sum_experts(Range rows, const float* partial, int64_t ld_partial);
+  void store_outputs(Range rows, const float* partial, int64_t ld_partial);
   template <typename Fn>
   void for_slots(Range slots, Fn fn);
   [[nodiscard]] int64_t gate_up_cost(const ActiveExpert& expert) const {
@@ -80,7 +88,7 @@ class MoePass {
   const MatmulKernels& kernels_;
   std::span<const ExpertView> experts_;
   const MoeBatch& batch_;
-  float* y_;
+  MoeTarget to_;
 
   int64_t num_slots_ = 0;
   int32_t* slot_of_ = nullptr;    // [num_tokens, top_k], -1: no expert
@@ -276,7 +284,7 @@ void MoePass::gate_up_share(Range cost) {
 void MoePass::sum_experts(Range rows, const float* partial, int64_t ld_partial) {
   const int64_t count = rows.end - rows.begin;
   for (int64_t t = 0; t < batch_.num_tokens; ++t) {
-    float* y = y_ + t * batch_.hidden + rows.begin;
+    float* y = to_.y + t * batch_.hidden + rows.begin;
     std::fill(y, y + count, 0.0f);
     for (int64_t k = 0; k < batch_.top_k; ++k) {
       const int64_t pair = t * batch_.top_k + k;
@@ -284,6 +292,16 @@ void MoePass::sum_experts(Range rows, const float* partial, int64_t ld_partial) 
       kernels_.add_scaled(count, batch_.expert_weights[pair], partial + slot_of_[pair] * ld_partial,
                           y);
     }
+  }
+}
+
+// rows[t, k, rows]: a choice each.
+void MoePass::store_outputs(Range rows, const float* partial, int64_t ld_partial) {
+  const int64_t count = rows.end - rows.begin;
+  for (int64_t pair = 0; pair < batch_.num_tokens * batch_.top_k; ++pair) {
+    if (slot_of_[pair] < 0) continue;
+    std::copy_n(partial + slot_of_[pair] * ld_partial, count,
+                to_.rows + pair * batch_.hidden + rows.begin);
   }
 }
 
@@ -298,8 +316,12 @@ void MoePass::down_share(Range tiles, int worker) {
       run_tiles(kernels_, *expert.down.weight, expert.down.format, expert.down.input, piece,
                 expert.num_slots, partial + expert.slot_begin * ld_partial, ld_partial);
     }
-    sum_experts({begin * kTileRows, std::min(piece.end * kTileRows, batch_.hidden)}, partial,
-                ld_partial);
+    const Range rows{begin * kTileRows, std::min(piece.end * kTileRows, batch_.hidden)};
+    if (to_.rows != nullptr) {
+      store_outputs(rows, partial, ld_partial);
+    } else {
+      sum_experts(rows, partial, ld_partial);
+    }
   }
 }
 
@@ -325,19 +347,32 @@ void MoePass::run() {
   });
 }
 
-}  // namespace
-
-void moe_experts(cpu::Queue& queue, std::span<const ExpertView> experts, const MoeBatch& batch,
-                 float* y) {
+void run_passes(cpu::Queue& queue, std::span<const ExpertView> experts, const MoeBatch& batch,
+                MoeTarget to) {
   for (int64_t first = 0; first < batch.num_tokens; first += kMaxTokens) {
     MoeBatch part = batch;
     part.num_tokens = std::min(kMaxTokens, batch.num_tokens - first);
     part.x += first * batch.hidden;
     part.expert_ids += first * batch.top_k;
     part.expert_weights += first * batch.top_k;
+    MoeTarget part_to = to;
+    if (to.y != nullptr) part_to.y += first * batch.hidden;
+    if (to.rows != nullptr) part_to.rows += first * batch.top_k * batch.hidden;
     const cpu::ScratchScope scope(queue.scratch);
-    MoePass(queue, experts, part, y + first * batch.hidden).run();
+    MoePass(queue, experts, part, part_to).run();
   }
+}
+
+}  // namespace
+
+void moe_experts(cpu::Queue& queue, std::span<const ExpertView> experts, const MoeBatch& batch,
+                 float* y) {
+  run_passes(queue, experts, batch, {.y = y});
+}
+
+void moe_outputs(cpu::Queue& queue, std::span<const ExpertView> experts, const MoeBatch& batch,
+                 float* rows) {
+  run_passes(queue, experts, batch, {.rows = rows});
 }
 
 size_t moe_scratch_bytes(int64_t num_tokens, int64_t hidden, int64_t max_width, int32_t top_k,
