@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kMinComputeMajor = 8;
 constexpr int64_t kSharedWithoutOptIn = 48 * 1024;
+constexpr int kEarlyMajor = 9;  // compute capability from which kernels can start early
 
 ErrorKind kind_of(cudaError_t error) {
   switch (error) {
@@ -175,6 +176,7 @@ class RealRuntime final : public Runtime {
   Status launch(const Launch& launch, Stream stream) override {
     HS_RETURN_IF_ERROR(use());
     HS_RETURN_IF_ERROR(opt_into_shared(launch));
+    if (launch.early && waits_itself(launch.kernel)) return launch_early(launch, stream);
     return check(
         cudaLaunchKernel(launch.kernel, native(launch.grid), native(launch.block), launch.arguments,
                          static_cast<size_t>(launch.shared_bytes), native(stream)),
@@ -209,7 +211,7 @@ class RealRuntime final : public Runtime {
 
   Status opt_into_shared(const Launch& launch) {
     if (launch.shared_bytes <= kSharedWithoutOptIn) return {};
-    const std::lock_guard lock(shared_mutex_);
+    const std::lock_guard lock(kernels_mutex_);
     int64_t& granted = shared_bytes_[launch.kernel];
     if (granted >= launch.shared_bytes) return {};
     HS_RETURN_IF_ERROR(
@@ -220,8 +222,35 @@ class RealRuntime final : public Runtime {
     return {};
   }
 
+  // Was the kernel compiled for a device that can start it early? If not, its code does not wait.
+  bool waits_itself(const void* kernel) {
+    if (info_.compute_major < kEarlyMajor) return false;
+    const std::lock_guard lock(kernels_mutex_);
+    const auto [found, is_new] = waits_.try_emplace(kernel, false);
+    if (is_new) {
+      cudaFuncAttributes attributes;
+      found->second = check(cudaFuncGetAttributes(&attributes, kernel), "cudaFuncGetAttributes") &&
+                      attributes.ptxVersion >= 10 * kEarlyMajor;
+    }
+    return found->second;
+  }
+  static Status launch_early(const Launch& launch, Stream stream) {
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = native(launch.grid);
+    config.blockDim = native(launch.block);
+    config.dynamicSmemBytes = static_cast<size_t>(launch.shared_bytes);
+    config.stream = native(stream);
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    return check(cudaLaunchKernelExC(&config, launch.kernel, launch.arguments), launch.name);
+  }
+
   DeviceInfo info_;
-  std::mutex shared_mutex_;
+  std::mutex kernels_mutex_;
+  std::unordered_map<const void*, bool> waits_;
   std::unordered_map<const void*, int64_t> shared_bytes_;
 };
 

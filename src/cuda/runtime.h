@@ -44,6 +44,9 @@ struct Launch {
   Grid block;
   int64_t shared_bytes = 0;    // dynamic; more than 48 KiB is opted into
   void** arguments = nullptr;  // one pointer a parameter
+  // May start before what is on the stream before it has ended: the kernel itself waits for that
+  // (kernels/cuda/launch.cuh). Ignored where device or kernel cannot.
+  bool early = false;
 };
 
 // Opaque handles; null is none.

@@ -93,6 +93,8 @@ __device__ float element(const Table& table, const uint8_t* group, int lane, int
 template <CodeKind kCode>
 __global__ void __launch_bounds__(kThreads)
     embed_kernel(Table table, const int32_t* ids, float* out) {
+  start_next();
+  wait_for_earlier();
   const int64_t id = ids[blockIdx.x];
   const bool known = id >= 0 && id < table.rows;
   const uint8_t* tile = table.data + (known ? id / kTileRows : 0) * table.tile_bytes;
@@ -123,9 +125,9 @@ Table table_of(const PackedMatrix& matrix) {
 
 template <CodeKind kCode>
 void embed_as(Queue& queue, const PackedMatrix& table, std::span<const int32_t> ids, float* out) {
-  HS_LAUNCH(queue,
-            (Grid{.x = static_cast<unsigned>(ids.size()), .y = blocks_for(table.cols, kThreads)}),
-            Grid{.x = kThreads}, 0, embed_kernel<kCode>, table_of(table), ids.data(), out);
+  HS_LAUNCH_EARLY(
+      queue, (Grid{.x = static_cast<unsigned>(ids.size()), .y = blocks_for(table.cols, kThreads)}),
+      Grid{.x = kThreads}, 0, embed_kernel<kCode>, table_of(table), ids.data(), out);
 }
 
 }  // namespace

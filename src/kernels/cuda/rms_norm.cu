@@ -25,9 +25,15 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
     const int col = (i * kThreads + static_cast<int>(threadIdx.x)) * 4;
+    if (col < cols) weights[i] = *reinterpret_cast<const float4*>(weight + col);
+  }
+  start_next();
+  wait_for_earlier();
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    const int col = (i * kThreads + static_cast<int>(threadIdx.x)) * 4;
     if (col >= cols) break;
     float4 v = *reinterpret_cast<const float4*>(x + row + col);
-    weights[i] = *reinterpret_cast<const float4*>(weight + col);
     if constexpr (kAdd) {
       auto* at = reinterpret_cast<float4*>(residual + row + col);
       const float4 r = *at;
@@ -56,6 +62,8 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ float sums[kThreads / kWarp];
   const int64_t row = static_cast<int64_t>(blockIdx.x) * cols;
   float total = 0.0f;
+  start_next();
+  wait_for_earlier();
   for (int64_t col = threadIdx.x; col < cols; col += kThreads) {
     float v = x[row + col];
     if constexpr (kAdd) {
@@ -80,14 +88,14 @@ void norm_rows(Queue& queue, const RmsNormParams& params, const float* x, float*
   const bool aligned = params.cols % 4 == 0 && is_aligned(x, 16) && is_aligned(residual, 16) &&
                        is_aligned(weight, 16) && is_aligned(out, 16);
   if (!aligned || params.cols > kMaxVectors * 4 * kThreads) {
-    HS_LAUNCH(queue, grid, block, 0, rms_norm_kernel<kAdd>, params.cols, params.eps, x, residual,
-              weight, out);
+    HS_LAUNCH_EARLY(queue, grid, block, 0, rms_norm_kernel<kAdd>, params.cols, params.eps, x,
+                    residual, weight, out);
   } else if (params.cols <= 2 * 4 * kThreads) {
-    HS_LAUNCH(queue, grid, block, 0, (rms_norm_vectors_kernel<kAdd, 2>), params.cols, params.eps, x,
-              residual, weight, out);
+    HS_LAUNCH_EARLY(queue, grid, block, 0, (rms_norm_vectors_kernel<kAdd, 2>), params.cols,
+                    params.eps, x, residual, weight, out);
   } else {
-    HS_LAUNCH(queue, grid, block, 0, (rms_norm_vectors_kernel<kAdd, kMaxVectors>), params.cols,
-              params.eps, x, residual, weight, out);
+    HS_LAUNCH_EARLY(queue, grid, block, 0, (rms_norm_vectors_kernel<kAdd, kMaxVectors>),
+                    params.cols, params.eps, x, residual, weight, out);
   }
 }
 

@@ -82,6 +82,8 @@ template <typename Logits>
 __global__ void __launch_bounds__(kWarp* kTokensPerBlock)
     route_kernel(int num_tokens, int num_experts, int top_k, bool normalize, const float* logits,
                  const float* shared_logit, int32_t* experts, float* weights) {
+  start_next();
+  wait_for_earlier();
   const int64_t t = static_cast<int64_t>(blockIdx.x) * kTokensPerBlock + threadIdx.y;
   if (t >= num_tokens) return;
   const int lane = static_cast<int>(threadIdx.x);
@@ -127,8 +129,8 @@ void route_tokens(Queue& queue, const RouterParams& params, const float* logits,
   const Grid grid{.x = blocks_for(params.num_tokens, kTokensPerBlock)};
   const Grid block{.x = kWarp, .y = kTokensPerBlock};
   const auto start = [&](auto* kernel) {
-    HS_LAUNCH(queue, grid, block, 0, kernel, params.num_tokens, params.num_experts, params.top_k,
-              params.normalize, logits, shared_logit, experts, weights);
+    HS_LAUNCH_EARLY(queue, grid, block, 0, kernel, params.num_tokens, params.num_experts,
+                    params.top_k, params.normalize, logits, shared_logit, experts, weights);
   };
   if (params.num_experts <= 4 * kWarp) {
     start(route_kernel<HeldLogits<4>>);
