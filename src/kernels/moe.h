@@ -4,9 +4,9 @@
 // summed in the order of k with fp32 fma, starting from zero. What an expert adds for a token
 // depends on that token and that expert only: not on the batch, the threads or the instruction set.
 //
-// Few tokens: every expert's rows are spread over all threads, one meeting between gate·up and
-// down. Many tokens: they are sorted by expert, and each expert's weights are read once for all of
-// its.
+// Choices are sorted by expert, and each expert's weights are read once for all of its tokens. Rows
+// are spread over all threads, with one meeting between gate·up and down. Few tokens are bound by
+// memory: a thread that waits at the meeting prefetches its share of down.
 #pragma once
 
 #include <cstdint>

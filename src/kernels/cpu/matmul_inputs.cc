@@ -120,7 +120,8 @@ size_t input_bytes_bound(int64_t rows, int64_t cols) {
 }
 
 void run_tiles(const MatmulKernels& kernels, const PackedMatrix& weight, const TileFormat& format,
-               const Activations& input, Range tiles, int64_t num_tokens, float* y, int64_t ldy) {
+               const Activations& input, Range tiles, int64_t num_tokens, float* y, int64_t ldy,
+               const std::byte* next) {
   const auto kind = static_cast<size_t>(weight.code);
   const PanelFn panel =
       input.q != nullptr ? kernels.panel_integer[kind] : kernels.panel_float[kind];
@@ -129,6 +130,7 @@ void run_tiles(const MatmulKernels& kernels, const PackedMatrix& weight, const T
                  .num_tiles = tiles.end - tiles.begin,
                  .num_rows = std::min(tiles.end * kTileRows, weight.rows) - tiles.begin * kTileRows,
                  .input = &input,
+                 .next = next,
                  .y = y,
                  .ldy = ldy};
   for (int64_t token = 0; token < num_tokens; token += kTokensPerPass) {

@@ -61,6 +61,7 @@ struct PanelArgs {
   const Activations* input = nullptr;
   int64_t token_begin = 0;
   int64_t token_end = 0;
+  const std::byte* next = nullptr;  // what will be read after the last tile, if that is known
   float* y = nullptr;  // token i, row r of the panel at y[i · ldy + r], i counted from 0
   int64_t ldy = 0;
 };
@@ -73,6 +74,9 @@ struct MatmulKernels {
   // One row of Activations: order as in PackedMatrix (null: identity).
   void (*quantize)(const float* x, const int32_t* order, int64_t cols, int64_t group, int8_t* q,
                    float* scale, int32_t* sum, float* group_sum) = nullptr;
+  // group_sum[g] of a row from its sub-blocks, as quantize makes it.
+  void (*sum_groups)(int64_t num_groups, int64_t subs_per_group, const float* scale,
+                     const int32_t* sum, float* group_sum) = nullptr;
   // gate[i] = silu(gate[i]) · up[i]
   void (*silu_mul)(int64_t n, float* gate, const float* up) = nullptr;
   // y[i] = fma(weight, x[i], y[i])

@@ -60,6 +60,17 @@ void quantize_row(const float* x, const int32_t* order, int64_t cols, int64_t gr
   }
 }
 
+void sum_groups(int64_t num_groups, int64_t subs_per_group, const float* scale, const int32_t* sum,
+                float* group_sum) {
+  for (int64_t g = 0; g < num_groups; ++g) {
+    float total = 0;
+    for (int64_t s = 0; s < subs_per_group; ++s, ++scale, ++sum) {
+      total = __builtin_fmaf(*scale, static_cast<float>(*sum), total);
+    }
+    group_sum[g] = total;
+  }
+}
+
 // e^x: x = n·ln2 + r with |r| <= ln2/2, a Taylor polynomial of e^r of degree 7 (error below 1e-8),
 // times 2^n. Limits first: 88 keeps 2^n finite, −87 keeps it normal.
 inline Floats exponential(Floats x) {
@@ -100,6 +111,7 @@ void add_scaled_row(int64_t n, float weight, const float* x, float* y) {
 
 inline void set_row_functions(MatmulKernels& kernels) {
   kernels.quantize = quantize_row;
+  kernels.sum_groups = sum_groups;
   kernels.silu_mul = silu_mul_row;
   kernels.add_scaled = add_scaled_row;
 }

@@ -62,7 +62,8 @@ int num_allowed_cores() {
 WorkerPool::WorkerPool(int num_threads, bool pin, int spin_us) : cpus_(allowed_cpus()) {
   const int num_cpus = static_cast<int>(cpus_.size());
   num_threads_ = num_threads > 0 ? num_threads : num_cpus;
-  spin_us_ = num_threads_ > num_cpus ? 2 : spin_us;
+  crowded_ = num_threads_ > num_cpus;
+  spin_us_ = crowded_ ? 2 : spin_us;
   threads_.reserve(static_cast<size_t>(num_threads_ - 1));
   for (int worker = 1; worker < num_threads_; ++worker) {
     threads_.emplace_back([this, worker, pin] {
@@ -104,38 +105,51 @@ void WorkerPool::serve(int worker) {
   }
 }
 
-void WorkerPool::barrier() {
-  if (num_threads_ == 1) return;
-  const uint32_t generation = barrier_generation_.load();
-  if (num_arrived_.fetch_add(1) + 1 == static_cast<uint32_t>(num_threads_)) {
-    num_arrived_.store(0);
-    barrier_generation_.fetch_add(1);
-    wake(barrier_generation_);
-  } else {
-    wait_while_equal(barrier_generation_, generation);
-  }
+// True for the last one, who has let the others go.
+bool WorkerPool::arrive_last() {
+  if (num_arrived_.fetch_add(1) + 1 != static_cast<uint32_t>(num_threads_)) return false;
+  num_arrived_.store(0);
+  barrier_generation_.fetch_add(1);
+  wake(barrier_generation_);
+  return true;
 }
 
-// Watches, then yields, then sleeps. Both sides are sequentially consistent: either the sleeper is
-// counted before the waker looks, or the kernel finds the counter already changed.
-void WorkerPool::wait_while_equal(Counter& counter, uint32_t value) {
+// Watches for spin_us_ at most, or as long as the pool is kept awake. False: nothing has changed.
+bool WorkerPool::watch(const Counter& counter, uint32_t value) const {
   using Clock = std::chrono::steady_clock;
-  const Clock::time_point deadline = Clock::now() + std::chrono::microseconds(spin_us_);
-  do {
+  Clock::time_point deadline{};
+  for (int round = 0;; ++round) {
     for (int i = 0; i < 64; ++i) {
-      if (counter.load(std::memory_order_acquire) != value) return;
+      if (counter.load(std::memory_order_acquire) != value) return true;
       relax();
     }
-  } while (Clock::now() < deadline);
+    if (num_awake_.load(std::memory_order_relaxed) > 0) {
+      if (crowded_) sched_yield();
+      continue;
+    }
+    const Clock::time_point now = Clock::now();
+    if (round == 0) deadline = now + std::chrono::microseconds(spin_us_);
+    if (now >= deadline) break;
+  }
   for (int i = 0; i < 4; ++i) {
     sched_yield();
-    if (counter.load(std::memory_order_acquire) != value) return;
+    if (counter.load(std::memory_order_acquire) != value) return true;
   }
-  num_sleeping_.fetch_add(1);
-  while (counter.load() == value) {
-    syscall(SYS_futex, &counter, FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0);
+  return false;
+}
+
+// Watches, then yields, then sleeps, and watches again when something woke it. Both sides are
+// sequentially consistent: either the sleeper is counted before the waker looks, or the kernel
+// finds the counter already changed.
+void WorkerPool::wait_while_equal(Counter& counter, uint32_t value) {
+  while (!watch(counter, value)) {
+    num_sleeping_.fetch_add(1);
+    if (counter.load() == value && num_awake_.load() == 0) {
+      syscall(SYS_futex, &counter, FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0);
+    }
+    num_sleeping_.fetch_sub(1);
+    if (counter.load() != value) return;
   }
-  num_sleeping_.fetch_sub(1);
 }
 
 void WorkerPool::wake(Counter& counter) {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A fixed set of threads that all run the same function, once per run(). Decode calls it hundreds
 // of times a token, so a fork and a join must cost about a microsecond: waiting threads watch a
-// counter in memory for a while (with pauses, then yields) and only then sleep in the kernel. Work
-// is split statically by worker index; there are no queues and no allocation.
+// counter in memory for a while (with pauses, then yields) and only then sleep in the kernel,
+// unless a WorkerPool::Awake says that more is to come. Work is split statically by worker index;
+// there are no queues and no allocation.
 //
 // Thread safety: run() is called by one thread at a time, which takes part as worker 0. The state
 // shared with the workers is atomic, except job_, which is written before the counter that
@@ -59,7 +60,35 @@ class WorkerPool {
 
   // Inside fn only, and by every worker the same number of times: waits until all have come, and
   // makes what they wrote before visible to all after.
-  void barrier();
+  void barrier() {
+    barrier([] { return false; });
+  }
+  // The same; a worker that has to wait calls meanwhile(), in short pieces, until it returns false.
+  template <typename Fn>
+  void barrier(Fn&& meanwhile) {
+    if (num_threads_ == 1) return;
+    const uint32_t generation = barrier_generation_.load();
+    if (arrive_last()) return;
+    while (barrier_generation_.load(std::memory_order_acquire) == generation && meanwhile()) {
+    }
+    wait_while_equal(barrier_generation_, generation);
+  }
+
+  // While one lives, waiting threads go on watching instead of sleeping. For stretches in which
+  // much is to come at unknown moments.
+  class Awake {
+   public:
+    explicit Awake(WorkerPool& pool) : pool_(pool) {
+      pool_.num_awake_.fetch_add(1);
+      pool_.wake(pool_.run_generation_);
+    }
+    ~Awake() { pool_.num_awake_.fetch_sub(1); }
+    Awake(const Awake&) = delete;
+    Awake& operator=(const Awake&) = delete;
+
+   private:
+    WorkerPool& pool_;
+  };
 
   // Binds the calling thread to the first allowed processor, worker 0's place. Returns false when
   // the system refuses.
@@ -74,11 +103,14 @@ class WorkerPool {
 
   void run_job(Job job);
   void serve(int worker);
+  bool arrive_last();
+  [[nodiscard]] bool watch(const Counter& counter, uint32_t value) const;
   void wait_while_equal(Counter& counter, uint32_t value);
   void wake(Counter& counter);
 
   int num_threads_ = 1;
   int spin_us_ = 0;
+  bool crowded_ = false;  // more threads than processors
   std::vector<int> cpus_;
   std::vector<std::thread> threads_;
   Job job_;
@@ -88,6 +120,7 @@ class WorkerPool {
   alignas(64) Counter barrier_generation_{0};  // counts passed barriers; the join is one, too
   alignas(64) Counter num_arrived_{0};
   alignas(64) Counter num_sleeping_{0};
+  alignas(64) Counter num_awake_{0};  // Awake objects
 };
 
 }  // namespace hotset::cpu

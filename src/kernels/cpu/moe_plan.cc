@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "kernels/cpu/moe_pass.h"
+
+namespace hotset::cpu {
+namespace {
+
+constexpr int64_t kPartialBytes = int64_t{1} << 20;  // of down's outputs before they are summed
+constexpr int64_t kAmxTokens = 16;                   // from which on AMX is used
+constexpr int64_t kOwnInputTokens = 2;  // up to which every thread prepares the inputs for itself
+constexpr int64_t kFewSlots = 256;      // up to which a pass is bound by memory
+constexpr int64_t kShapes = 3;          // of projections that formats are kept for
+
+int64_t partial_tiles_of(int64_t num_slots, int64_t hidden, int64_t num_workers) {
+  const int64_t tile_bytes = std::max<int64_t>(1, num_slots) * kTileRows * 4;
+  const int64_t tiles = ceil_div(ceil_div(hidden, kTileRows), num_workers);
+  // A share of down may be longer than the mean by what gate and up fell short of.
+  return std::clamp<int64_t>(kPartialBytes / tile_bytes, 1, 2 * tiles);
+}
+
+int64_t input_copies(int64_t num_tokens, int64_t num_workers) {
+  return num_tokens <= kOwnInputTokens ? num_workers : 1;
+}
+
+bool same_format(const PackedMatrix& a, const PackedMatrix& b) {
+  return a.code == b.code && a.scale == b.scale && a.has_zeros == b.has_zeros && a.zero == b.zero &&
+         a.cols == b.cols && a.group == b.group &&
+         (a.code != CodeKind::kCodebook4 || a.codebook == b.codebook ||
+          std::memcmp(a.codebook, b.codebook, 16 * sizeof(float)) == 0);
+}
+
+}  // namespace
+
+MoePass::MoePass(Queue& queue, std::span<const ExpertView> experts, const MoeBatch& batch, float* y,
+                 bool each_output)
+    : queue_(queue),
+      kernels_(matmul_kernels(queue.isa)),
+      experts_(experts),
+      batch_(batch),
+      y_(y),
+      each_output_(each_output),
+      num_workers_(queue.pool.num_threads()) {}
+
+void MoePass::plan() {
+  prefetch_views();
+  sort_by_expert();
+  for (int64_t i = 0; i < num_active_; ++i) {
+    max_width_ = std::max(max_width_, experts_[static_cast<size_t>(expert_of_[i])].gate.rows);
+  }
+  act_ = queue_.scratch.take<float>(num_slots_ * max_width_);
+  shared_ = queue_.scratch.take<SharedInput>(2 * num_active_);
+  formats_ = queue_.scratch.take<TileFormat>(kShapes * num_active_);
+  input_copies_ = input_copies(batch_.num_tokens, num_workers_);
+  reads_ahead_ = num_slots_ <= kFewSlots;
+  quantize_early_ = reads_ahead_;
+  for (int64_t i = 0; i < num_active_; ++i) plan_expert(i);
+  plan_shares();
+}
+
+// The views of a step's experts are cold, one cache miss after the other.
+void MoePass::prefetch_views() const {
+  const int64_t num_pairs = batch_.num_tokens * batch_.top_k;
+  if (num_pairs > kFewSlots) return;
+  for (int64_t i = 0; i < num_pairs; ++i) {
+    if (batch_.expert_ids[i] < 0) continue;
+    const auto* view = reinterpret_cast<const std::byte*>(experts_.data() + batch_.expert_ids[i]);
+    for (size_t at = 0; at < sizeof(ExpertView); at += 64) __builtin_prefetch(view + at);
+  }
+}
+
+// Counting sort of (token, rank) by expert id; within an expert by token.
+void MoePass::sort_by_expert() {
+  const int64_t num_pairs = batch_.num_tokens * batch_.top_k;
+  const auto num_experts = static_cast<int64_t>(experts_.size());
+  auto* begin = queue_.scratch.take<int32_t>(num_experts + 1);
+  slot_of_ = queue_.scratch.take<int32_t>(num_pairs);
+  pair_of_ = queue_.scratch.take<int32_t>(num_pairs);
+  token_of_ = queue_.scratch.take<int32_t>(num_pairs);
+  expert_of_ = queue_.scratch.take<int32_t>(std::min(num_experts, num_pairs));
+  std::fill(begin, begin + num_experts + 1, 0);
+  for (int64_t i = 0; i < num_pairs; ++i) {
+    const int32_t id = batch_.expert_ids[i];
+    HS_CHECK(id < num_experts, "expert {} of {}", id, num_experts);
+    if (id >= 0) ++begin[id + 1];
+  }
+  for (int64_t e = 0; e < num_experts; ++e) {
+    if (begin[e + 1] > 0) expert_of_[num_active_++] = static_cast<int32_t>(e);
+    begin[e + 1] += begin[e];
+  }
+  num_slots_ = begin[num_experts];
+  active_ = queue_.scratch.take<ActiveExpert>(num_active_);
+  for (int64_t i = 0; i < num_active_; ++i) {
+    const int32_t e = expert_of_[i];
+    active_[i] = {};
+    active_[i].slot_begin = begin[e];
+    active_[i].num_slots = begin[e + 1] - begin[e];
+  }
+  for (int64_t i = 0; i < num_pairs; ++i) {
+    const int32_t id = batch_.expert_ids[i];
+    slot_of_[i] = id >= 0 ? begin[id]++ : -1;
+    if (id < 0) continue;
+    pair_of_[slot_of_[i]] = static_cast<int32_t>(i);
+    token_of_[slot_of_[i]] = static_cast<int32_t>(i / batch_.top_k);
+  }
+}
+
+// `previous`: the same projection of the expert before; null: there is none.
+void MoePass::plan_projection(Projection& p, const PackedMatrix& weight, int64_t rows, int64_t cols,
+                              const Projection* previous) {
+  HS_CHECK(weight.rows == rows && weight.cols == cols, "an expert's [{}, {}] where [{}, {}] fits",
+           weight.rows, weight.cols, rows, cols);
+  p.weight = &weight;
+  p.key = input_key(weight, queue_.arithmetic);
+  if (previous != nullptr && same_format(weight, *previous->weight)) {
+    p.format = previous->format;
+    return;
+  }
+  TileFormat* format = formats_ + num_formats_++;
+  *format = tile_format(weight, num_formats_ > 1 ? format - 1 : nullptr);
+  p.format = format;
+}
+
+// Inputs in the model's order are prepared once per token; others once per slot, and so are those
+// that AMX is to read, since its tiles want tokens one behind the other.
+void MoePass::plan_token_input(Projection& p, const ActiveExpert& expert) {
+  const bool for_amx =
+      queue_.isa == Isa::kAmxInt8 && p.key.integer && expert.num_slots >= kAmxTokens;
+  p.input_per_slot = p.key.order != nullptr || for_amx;
+  if (p.input_per_slot) {
+    any_per_slot_ = true;
+    p.input = take_activations(queue_.scratch, p.key, expert.num_slots, batch_.hidden, nullptr, 0);
+    return;
+  }
+  int64_t i = 0;
+  while (i < num_shared_ && !(shared_[i].key == p.key)) ++i;
+  if (i == num_shared_) {
+    shared_[num_shared_++] = {
+        p.key, take_activations(queue_.scratch, p.key, input_copies_ * batch_.num_tokens,
+                                batch_.hidden, batch_.x, batch_.hidden)};
+  }
+  p.input = shared_[i].values;
+  p.input.rows = token_of_ + expert.slot_begin;
+}
+
+void MoePass::plan_expert(int64_t i) {
+  const ExpertView& view = experts_[static_cast<size_t>(expert_of_[i])];
+  ActiveExpert& expert = active_[i];
+  const ActiveExpert* previous = i > 0 ? &active_[i - 1] : nullptr;
+  const int64_t width = view.gate.rows;
+  plan_projection(expert.gate, view.gate, width, batch_.hidden,
+                  previous != nullptr ? &previous->gate : nullptr);
+  plan_projection(expert.up, view.up, width, batch_.hidden, &expert.gate);
+  plan_projection(expert.down, view.down, batch_.hidden, width,
+                  previous != nullptr ? &previous->down : nullptr);
+  plan_token_input(expert.gate, expert);
+  if (expert.up.key == expert.gate.key) {
+    expert.up.input = expert.gate.input;
+  } else {
+    plan_token_input(expert.up, expert);
+  }
+  expert.down.input = take_activations(queue_.scratch, expert.down.key, expert.num_slots, width,
+                                       act_ + expert.slot_begin * max_width_, max_width_);
+  any_down_prepared_ |= !expert.down.key.is_plain();
+  quantize_early_ = quantize_early_ && quantizes_early(expert.down);
+  max_groups_ = std::max(max_groups_, view.down.num_groups());
+  gate_up_cost_ += gate_up_cost(expert) * view.gate.num_tiles();
+}
+
+// Its input's sub-blocks are rows of whole pairs of tiles of gate and up.
+bool MoePass::quantizes_early(const Projection& down) const {
+  const PackedMatrix& weight = *down.weight;
+  return down.key.integer && down.key.order == nullptr && weight.group % kSubBlock == 0 &&
+         weight.cols % weight.group == 0;
+}
+
+// Gate and up are split by cost, in units of tiles; a thread whose units came to less than its due
+// gets more of down, which it begins to read while the others finish.
+void MoePass::plan_shares() {
+  unit_ = quantize_early_ ? kSubBlock / kTileRows : 1;
+  if (quantize_early_) {
+    group_sums_ = queue_.scratch.take<float>(num_workers_ * num_slots_ * max_groups_);
+  }
+  const int64_t num_tiles = ceil_div(batch_.hidden, kTileRows);
+  int64_t down_tile_cost = 0;
+  for (int64_t i = 0; i < num_active_; ++i) {
+    down_tile_cost += tile_cost(*active_[i].down.weight, active_[i].num_slots);
+  }
+  const int64_t total = gate_up_cost_ + down_tile_cost * num_tiles;
+  down_begin_ = queue_.scratch.take<int64_t>(num_workers_ + 1);
+  down_begin_[0] = 0;
+  for (int worker = 1; worker < num_workers_; ++worker) {
+    int64_t begin = even_share(num_tiles, worker, num_workers_).begin;
+    if (reads_ahead_ && down_tile_cost > 0) {
+      const int64_t limit = even_share(gate_up_cost_, worker, num_workers_).begin;
+      int64_t before = 0, done = 0;
+      for (int64_t i = 0; i < num_active_; ++i) {
+        const int64_t each = gate_up_cost(active_[i]) * unit_;
+        const int64_t units = active_[i].gate.weight->num_tiles() / unit_;
+        done += each * tile_share({0, limit}, before, each, units).end;
+        before += each * units;
+      }
+      const int64_t due = even_share(total, worker, num_workers_).begin - done;
+      begin = std::clamp<int64_t>(due / down_tile_cost, 0, num_tiles);
+    }
+    down_begin_[worker] = std::max(begin, down_begin_[worker - 1]);
+  }
+  down_begin_[num_workers_] = num_tiles;
+  partial_tiles_ = partial_tiles_of(num_slots_, batch_.hidden, num_workers_);
+  partial_ = queue_.scratch.take<float>(num_workers_ * partial_tiles_ * num_slots_ * kTileRows);
+}
+
+size_t MoePass::scratch_bytes(int64_t num_tokens, int64_t hidden, int64_t max_width, int32_t top_k,
+                              int64_t num_experts, int num_threads) {
+  const int64_t tokens = std::min(num_tokens, kMaxTokens);
+  const int64_t slots = tokens * top_k;
+  const int64_t active = std::min(slots, num_experts);
+  const int64_t lists =
+      4 * (num_experts + 1 + 3 * slots + active) + 8 * (num_threads + 1) + 20 * 64;
+  const auto per_active = static_cast<int64_t>(sizeof(ActiveExpert) + 2 * sizeof(SharedInput) +
+                                               kShapes * sizeof(TileFormat));
+  const int64_t max_groups = ceil_div(max_width, kSubBlock);
+  const int64_t few_slots = std::min(slots, kFewSlots);
+  const int64_t copies = std::max(tokens, std::min(tokens, kOwnInputTokens) * num_threads);
+  size_t bytes = static_cast<size_t>(lists + active * (per_active + 3 * 4 * 64));
+  bytes += input_bytes_bound(2 * copies, hidden);       // two groupings in the model's order
+  bytes += 2 * input_bytes_bound(slots, hidden);        // gate and up in orders of their own
+  bytes += input_bytes_bound(slots, max_width);         // down
+  bytes += static_cast<size_t>(slots * max_width * 4);  // act
+  bytes += static_cast<size_t>(num_threads * few_slots * max_groups * 4);
+  // Of any number of slots up to this, as partial_tiles_of has it.
+  const int64_t most = slots * kTileRows * 4;
+  const int64_t tiles = partial_tiles_of(1, hidden, num_threads);
+  bytes += static_cast<size_t>(num_threads * std::min(std::max(kPartialBytes, most), most * tiles));
+  return bytes;
+}
+
+}  // namespace hotset::cpu
