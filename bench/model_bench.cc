@@ -61,6 +61,7 @@ void print_stages(const StageClock& clock, double seconds, double tokens, double
   for (int i = 0; i < static_cast<int>(Stage::kNumStages); ++i) {
     const auto stage = static_cast<Stage>(i);
     const StageTotals& totals = clock[stage];
+    if (totals.calls == 0) continue;
     counted += totals.seconds;
     const double rate = totals.seconds > 0 ? static_cast<double>(totals.bytes) / totals.seconds : 0;
     fmt::print("| {} | {:.3f} | {:.2f} | {:.2f} | {:.0f} % | {:.1f} % |\n", stage_name(stage),

@@ -145,6 +145,15 @@ class RealRuntime final : public Runtime {
   Status record(Event event, Stream stream) override {
     return check(cudaEventRecord(native(event), native(stream)), "cudaEventRecord");
   }
+  Status record_time(Event event, Stream stream) override {
+    cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+    HS_RETURN_IF_ERROR(
+        check(cudaStreamIsCapturing(native(stream), &capture), "cudaStreamIsCapturing"));
+    const unsigned flags =
+        capture == cudaStreamCaptureStatusActive ? cudaEventRecordExternal : cudaEventRecordDefault;
+    return check(cudaEventRecordWithFlags(native(event), native(stream), flags),
+                 "cudaEventRecordWithFlags");
+  }
   Status wait(Stream stream, Event event) override {
     return check(cudaStreamWaitEvent(native(stream), native(event), 0), "cudaStreamWaitEvent");
   }
@@ -191,10 +200,12 @@ class RealRuntime final : public Runtime {
     cudaGraph_t graph = nullptr;
     cudaGraphExec_t exec = nullptr;
     HS_RETURN_IF_ERROR(check(cudaStreamEndCapture(native(stream), &graph), "cudaStreamEndCapture"));
-    const Status made = check(cudaGraphInstantiate(&exec, graph, 0), "cudaGraphInstantiate");
+    size_t num_nodes = 0;
+    Status made = check(cudaGraphGetNodes(graph, nullptr, &num_nodes), "cudaGraphGetNodes");
+    if (made) made = check(cudaGraphInstantiate(&exec, graph, 0), "cudaGraphInstantiate");
     cudaGraphDestroy(graph);
     if (!made) return fail(made.error());
-    return Graph{exec};
+    return Graph{exec, static_cast<int64_t>(num_nodes)};
   }
   Status launch(Graph graph, Stream stream) override {
     return check(cudaGraphLaunch(native(graph), native(stream)), "cudaGraphLaunch");

@@ -58,6 +58,7 @@ struct Event {
 };
 struct Graph {
   void* handle = nullptr;
+  int64_t num_nodes = 0;
 };
 
 class Runtime {
@@ -82,6 +83,9 @@ class Runtime {
   virtual Result<Event> create_event() = 0;
   virtual void destroy(Event event) = 0;
   virtual Status record(Event event, Stream stream) = 0;
+  // For elapsed_seconds(). While the stream is captured, the event becomes a node that every replay
+  // of the graph sets; record() would only order the capture.
+  virtual Status record_time(Event event, Stream stream) = 0;
   virtual Status wait(Stream stream, Event event) = 0;  // the stream waits, not the caller
   virtual Status synchronize(Event event) = 0;          // the caller waits
   virtual Result<bool> is_done(Event event) = 0;

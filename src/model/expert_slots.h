@@ -50,6 +50,9 @@ class ExpertSlots {
   [[nodiscard]] bool all_resident() const { return all_resident_; }
   [[nodiscard]] int64_t num_slots() const { return num_slots_; }
   [[nodiscard]] int64_t slot_bytes() const { return slot_bytes_; }
+  [[nodiscard]] std::span<const std::byte> memory() const {
+    return {slots_.data(), static_cast<size_t>(slots_.size())};
+  }
   [[nodiscard]] int64_t copied_bytes() const { return copied_bytes_; }
 
   // Where a layer's experts lie now; the same addresses for all steps.

@@ -2,6 +2,7 @@
 #include "model/forward.h"
 
 #include <array>
+#include <type_traits>
 
 #include "base/check.h"
 #include "kernels/delta_mixer.h"
@@ -20,6 +21,15 @@
 
 namespace hotset {
 namespace {
+
+// On the CPU the scope is timed; on a GPU a mark says what follows on the stream.
+template <typename Queue>
+StageScope begin_stage(const ForwardContext<Queue>& context, Stage which, int64_t bytes) {
+  if constexpr (!std::is_same_v<Queue, cpu::Queue>) {
+    if (context.marks != nullptr) context.queue.note(context.marks->mark(which, bytes));
+  }
+  return {context.clock, which, bytes};
+}
 
 // A piece of a step: the context, and what this piece adds to it.
 template <typename Queue>
@@ -43,7 +53,7 @@ struct Step {
     return context.workspace.cos_sin + first_row * context.config.rotary_dim();
   }
   [[nodiscard]] StageScope stage(Stage which, int64_t bytes = 0) const {
-    return {context.clock, which, bytes};
+    return begin_stage(context, which, bytes);
   }
   [[nodiscard]] RmsNormParams norm() const {
     return {.num_rows = batch.num_tokens,
@@ -79,7 +89,8 @@ void linear_attention(const Step<Queue>& step, const LinearAttentionWeights& w,
   project_all<Queue>(step, projections, Stage::kMixerProjections);
   {
     const CacheLayout& cache = step.context.cache;
-    const StageScope scope = step.stage(Stage::kDeltaNet, cache.state_layer_floats * 8);
+    const StageScope scope =
+        step.stage(Stage::kDeltaNet, step.batch.num_sequences * cache.state_layer_floats * 8);
     const int64_t offset = state_layer * cache.state_layer_floats;
     const DeltaMixer mixer{.shape = {.num_key_heads = c.linear_num_key_heads,
                                      .num_value_heads = c.linear_num_value_heads,
@@ -172,7 +183,7 @@ void add_and_norm(const Step<Queue>& step, Vector weight) {
 template <typename Queue>
 void head(ForwardContext<Queue>& context, int64_t num_tokens, int64_t num_logits, float* logits) {
   const PackedMatrix& lm_head = context.weights.lm_head;
-  const StageScope scope{context.clock, Stage::kHead, lm_head.bytes()};
+  const StageScope scope = begin_stage(context, Stage::kHead, lm_head.bytes());
   const std::array output = {MatmulOutput{&lm_head, logits, lm_head.rows}};
   const float* last = context.workspace.hidden + (num_tokens - num_logits) * lm_head.cols;
   matmul(context.queue, output, last, lm_head.cols, num_logits);

@@ -18,6 +18,7 @@
 #include "kernels/step_batch.h"
 #include "model/config.h"
 #include "model/experts_runner.h"
+#include "model/stage_marks.h"
 #include "model/weights.h"
 #include "model/workspace.h"
 #include "telemetry/stage_clock.h"
@@ -43,6 +44,7 @@ struct ForwardContext {
   ExpertsRunner<Queue>& experts;
   CacheLayout cache;
   StageClock* clock = nullptr;  // optional; CPU only
+  StageMarks* marks = nullptr;  // optional; GPU only
 };
 
 // One step: appends `ids` (1 … workspace.shape.max_step, each < vocab_size) to sequences, and

@@ -69,7 +69,7 @@ GpuBackend::GpuBackend(std::unique_ptr<cuda::Runtime> runtime, const ModelConfig
 
 GpuBackend::~GpuBackend() {
   if (queue_.stream.handle != nullptr) (void)runtime_->synchronize(queue_.stream);
-  for (const auto& [key, graph] : graphs_) runtime_->destroy(graph);
+  for (const auto& [key, step] : graphs_) runtime_->destroy(step.graph);
   experts_.reset();
   slots_.reset();
   if (queue_.stream.handle != nullptr) runtime_->destroy(queue_.stream);
@@ -190,11 +190,16 @@ Status GpuBackend::create_caches(const Sizes& sizes) {
 }
 
 Status GpuBackend::create_workspace(const Sizes& sizes) {
-  const int64_t chunk = sizes.rows.max_chunk;
   HS_ASSIGN_OR_RETURN(
       workspace_memory_,
       cuda::DeviceMemory::allocate(*runtime_, workspace_bytes(config_, sizes.rows, sizes.mixers)));
   workspace_ = place_workspace(config_, sizes.rows, sizes.mixers, workspace_memory_.data());
+  return fill_dense_choices();
+}
+
+// A dense MLP is one expert that every token chooses.
+Status GpuBackend::fill_dense_choices() {
+  const int64_t chunk = workspace_.shape.max_chunk;
   const std::vector<float> ones(static_cast<size_t>(chunk), 1.0f);
   HS_RETURN_IF_ERROR(runtime_->fill(workspace_.dense_ids, 0, chunk * 4, queue_.stream));
   HS_RETURN_IF_ERROR(
@@ -300,20 +305,40 @@ void GpuBackend::put_on_stream(int64_t num_tokens, int64_t num_logits) {
                                num_logits, reinterpret_cast<float*>(logits_device_.data()));
 }
 
+void GpuBackend::set_clock(StageClock* clock) {
+  clock_ = clock;
+  if (clock != nullptr && marks_ == nullptr) {
+    marks_ = std::make_unique<StageMarks>(*runtime_, queue_.stream);
+  }
+}
+
+void GpuBackend::put_on_stream(int64_t num_tokens, int64_t num_logits, StageMarks* marks) {
+  context_->marks = marks;
+  experts_->set_marks(marks);
+  if (marks != nullptr) queue_.note(marks->begin());
+  put_on_stream(num_tokens, num_logits);
+  if (marks != nullptr) queue_.note(marks->end());
+}
+
 Status GpuBackend::record_and_launch(int64_t num_tokens, int64_t num_logits) {
   const GraphKey key{pieces_[0].num_tokens, pieces_[0].num_sequences, pieces_[0].max_tokens,
-                     num_logits};
+                     num_logits, clock_ != nullptr};
   auto found = graphs_.find(key);
   if (found == graphs_.end()) {
+    RecordedStep step;
+    if (clock_ != nullptr) step.marks = std::make_unique<StageMarks>(*runtime_, queue_.stream);
     HS_RETURN_IF_ERROR(runtime_->begin_capture(queue_.stream));
-    put_on_stream(num_tokens, num_logits);
+    put_on_stream(num_tokens, num_logits, step.marks.get());
     auto graph = runtime_->end_capture(queue_.stream);
     if (!queue_.status && graph) runtime_->destroy(*graph);
     HS_RETURN_IF_ERROR(queue_.status);
     if (!graph) return fail(graph.error());
-    found = graphs_.emplace(key, *graph).first;
+    step.graph = *graph;
+    found = graphs_.emplace(key, std::move(step)).first;
   }
-  return runtime_->launch(found->second, queue_.stream);
+  step_marks_ = found->second.marks.get();
+  step_nodes_ = found->second.graph.num_nodes;
+  return runtime_->launch(found->second.graph, queue_.stream);
 }
 
 // Steps that the CPU takes part in must be one launch, or the CPU could wait in the driver for the
@@ -326,7 +351,8 @@ Status GpuBackend::run_step(int64_t num_tokens, int64_t num_logits) {
   if (shared || (decode && options_.record_graphs)) {
     HS_RETURN_IF_ERROR(record_and_launch(num_tokens, num_logits));
   } else {
-    put_on_stream(num_tokens, num_logits);
+    step_marks_ = clock_ != nullptr ? marks_.get() : nullptr;
+    put_on_stream(num_tokens, num_logits, step_marks_);
   }
   if (shared) HS_RETURN_IF_ERROR(experts_->serve_step(num_tokens));
   if (num_logits > 0) {
@@ -334,6 +360,9 @@ Status GpuBackend::run_step(int64_t num_tokens, int64_t num_logits) {
   }
   HS_RETURN_IF_ERROR(runtime_->synchronize(queue_.stream));
   HS_RETURN_IF_ERROR(queue_.status);
+  if (clock_ != nullptr && step_marks_ != nullptr) {
+    HS_RETURN_IF_ERROR(step_marks_->collect(*clock_));
+  }
   if (shared) HS_RETURN_IF_ERROR(experts_->end_step(num_tokens));
   return {};
 }

@@ -15,12 +15,14 @@
 #include <vector>
 
 #include "cuda/device_memory.h"
+#include "experts/speed_model.h"
 #include "kernels/cuda/queue.h"
 #include "model/backend.h"
 #include "model/expert_slots.h"
 #include "model/forward.h"
 #include "model/gpu_experts.h"
 #include "model/gpu_weights.h"
+#include "model/stage_marks.h"
 
 namespace hotset {
 
@@ -65,10 +67,17 @@ class GpuBackend final : public Backend {
   Status forward(std::span<const SequencePart> parts, int64_t num_logits, float* logits) override;
   [[nodiscard]] bool has_mtp() const override { return false; }
   Status forward_mtp(const SequencePart& part, int64_t num_logits, float* logits) override;
-  void set_clock(StageClock* /*clock*/) override {}  // stages are not timed on a GPU yet
+  // While there is a clock, steps carry marks and are slower; their graphs are others.
+  void set_clock(StageClock* clock) override;
 
   [[nodiscard]] const GpuMemoryUse& memory_use() const { return use_; }
   [[nodiscard]] GpuExpertsCounts expert_counts() const { return experts_->counts(); }
+  // Nodes of the graph that the last recorded step was; marks count.
+  [[nodiscard]] int64_t step_nodes() const { return step_nodes_; }
+  // What this machine reaches at best, measured now, between steps, in a fraction of a second:
+  // device memory read by a kernel that does nothing else, a copy from pinned memory, int8 products
+  // out of registers, a kernel in a graph. Fields of the CPU stay 0.
+  Result<MachineRates> measure_rates();
   [[nodiscard]] const SlotCacheCounts* cache_counts() const { return slots_->cache_counts(); }
 
  private:
@@ -95,7 +104,12 @@ class GpuBackend final : public Backend {
     int32_t* ids = nullptr;        // [prefill_chunk]
     std::byte** pages = nullptr;   // [max_num_seqs, pages of the longest context]
   };
-  using GraphKey = std::tuple<int32_t, int32_t, int32_t, int64_t>;  // a StepBatch's counts, logits
+  // A StepBatch's counts, logits, and whether there are marks.
+  using GraphKey = std::tuple<int32_t, int32_t, int32_t, int64_t, bool>;
+  struct RecordedStep {
+    cuda::Graph graph;
+    std::unique_ptr<StageMarks> marks;
+  };
 
   GpuBackend(std::unique_ptr<cuda::Runtime> runtime, const ModelConfig& config,
              cpu::WorkerPool& pool, std::unique_ptr<ModelWeights> weights,
@@ -112,6 +126,7 @@ class GpuBackend final : public Backend {
   [[nodiscard]] std::string does_not_fit(int64_t free, int64_t fixed) const;
   Status create_caches(const Sizes& sizes);
   Status create_workspace(const Sizes& sizes);
+  Status fill_dense_choices();
   Status create_step_buffers(const RopeTable& rope);
   Status create_experts();
   Status pin_weights(bool banks);
@@ -123,6 +138,8 @@ class GpuBackend final : public Backend {
   Status run_step(int64_t num_tokens, int64_t num_logits);
   Status record_and_launch(int64_t num_tokens, int64_t num_logits);
   void put_on_stream(int64_t num_tokens, int64_t num_logits);
+  // The same between marks; null: without.
+  void put_on_stream(int64_t num_tokens, int64_t num_logits, StageMarks* marks);
 
   std::unique_ptr<cuda::Runtime> runtime_;
   const ModelConfig& config_;
@@ -150,7 +167,11 @@ class GpuBackend final : public Backend {
   std::unique_ptr<ExpertSlots> slots_;
   std::unique_ptr<ExpertsRunner<cuda::Queue>> experts_;
   std::optional<ForwardContext<cuda::Queue>> context_;
-  std::map<GraphKey, cuda::Graph> graphs_;
+  std::map<GraphKey, RecordedStep> graphs_;
+  int64_t step_nodes_ = 0;
+  StageClock* clock_ = nullptr;
+  std::unique_ptr<StageMarks> marks_;  // of steps that are not recorded
+  StageMarks* step_marks_ = nullptr;   // of the step that was launched; null: none
   GpuMemoryUse use_;
 };
 

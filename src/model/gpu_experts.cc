@@ -126,7 +126,9 @@ void Runner::run_shared(int64_t layer, const MoeBatch& batch, float* y) {
   on_gpu.expert_ids = reinterpret_cast<int32_t*>(gpu_ids_.data());
   cuda::hand_over(queue_, table, batch, exchange, reinterpret_cast<int32_t*>(gpu_ids_.data()));
   cuda::moe_outputs(queue_, table, on_gpu, rows);
+  mark(Stage::kExpertsWait);
   cuda::await_reply(queue_, exchange);
+  mark(Stage::kExperts);
   cuda::moe_join(queue_, on_gpu, rows, exchange.rows, y);
 }
 
@@ -141,6 +143,7 @@ void Runner::begin_layer(int64_t layer, int64_t num_tokens) {
   step_is_streamed_ = is_streamed(num_tokens);
   if (!step_is_streamed_ || !is_moe(layer)) return;
   stream_->stage(layer);
+  mark(Stage::kExpertsWait);
   stream_->await(layer);
   for (int64_t next = layer + 1; next < config_.num_hidden_layers; ++next) {
     if (!is_moe(next)) continue;

@@ -26,6 +26,7 @@
 #include "model/expert_slots.h"
 #include "model/expert_stream.h"
 #include "model/experts_runner.h"
+#include "model/stage_marks.h"
 #include "model/weights.h"
 
 namespace hotset {
@@ -81,6 +82,9 @@ class ExpertsRunner<cuda::Queue> {
     return counts;
   }
 
+  // Where the stream waits for experts, from now on; null: nowhere.
+  void set_marks(StageMarks* marks) { marks_ = marks; }
+
  private:
   ExpertsRunner(cuda::Queue& queue, cpu::Queue& cpu_queue, const ModelConfig& config,
                 const ModelWeights& host, ExpertSlots& slots);
@@ -89,6 +93,9 @@ class ExpertsRunner<cuda::Queue> {
     return host_.layers[static_cast<size_t>(layer)].is_moe;
   }
   [[nodiscard]] cuda::ExpertExchange exchange_of(int64_t layer) const;
+  void mark(Stage stage) {
+    if (marks_ != nullptr) queue_.note(marks_->mark(stage));
+  }
   void run_shared(int64_t layer, const MoeBatch& batch, float* y);
   void run_streamed(int64_t layer, const MoeBatch& batch, float* y);
   [[nodiscard]] bool is_streamed(int64_t num_tokens) const {
@@ -121,6 +128,7 @@ class ExpertsRunner<cuda::Queue> {
   std::vector<float> miss_y_;
   std::vector<uint16_t> ids_;
   GpuExpertsCounts counts_;
+  StageMarks* marks_ = nullptr;
 };
 
 }  // namespace hotset

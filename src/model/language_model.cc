@@ -186,6 +186,9 @@ Result<std::unique_ptr<Backend>> LanguageModel::create_gpu_backend(
   return backend;
 }
 
+GpuBackend* LanguageModel::gpu_backend() {
+  return dynamic_cast<GpuBackend*>(parts_->backend.get());
+}
 const GpuBackend* LanguageModel::gpu_backend() const {
   return dynamic_cast<const GpuBackend*>(parts_->backend.get());
 }
@@ -196,6 +199,9 @@ Result<std::unique_ptr<Backend>> LanguageModel::create_gpu_backend(
   return fail("this build has no CUDA", ErrorKind::kUnsupported);
 }
 
+GpuBackend* LanguageModel::gpu_backend() {
+  return nullptr;
+}
 const GpuBackend* LanguageModel::gpu_backend() const {
   return nullptr;
 }

@@ -83,6 +83,7 @@ class LanguageModel : public TokenModel {
   [[nodiscard]] const std::string& device_text() const;
   // Null on the CPU.
   [[nodiscard]] const GpuBackend* gpu_backend() const;
+  [[nodiscard]] GpuBackend* gpu_backend();
 
   [[nodiscard]] int64_t vocab_size() const override;
   [[nodiscard]] int64_t max_tokens() const override;

@@ -17,6 +17,8 @@ const char* stage_name(Stage stage) {
       return "router";
     case Stage::kExperts:
       return "experts";
+    case Stage::kExpertsWait:
+      return "waiting for experts";
     case Stage::kNorms:
       return "norms";
     case Stage::kHead:

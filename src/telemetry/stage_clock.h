@@ -15,7 +15,8 @@ enum class Stage : uint8_t {
   kDeltaNet,          // conv, gates, delta rule: the recurrent state, read and written
   kAttention,         // rope, KV append, attention: bytes are the KV pages'
   kRouter,            // router and shared-expert gate
-  kExperts,           // routed and shared experts
+  kExperts,           // routed and shared experts; of a GPU's time only those that lie there
+  kExpertsWait,       // a GPU waits for experts that the CPU computes, or that cross PCIe
   kNorms,
   kHead,
   kNumStages

@@ -79,6 +79,9 @@ class FakeRuntime final : public cuda::Runtime {
   Status record(cuda::Event /*event*/, cuda::Stream /*stream*/) override {
     return call("cudaEventRecord");
   }
+  Status record_time(cuda::Event /*event*/, cuda::Stream /*stream*/) override {
+    return call("cudaEventRecordWithFlags");
+  }
   Status wait(cuda::Stream /*stream*/, cuda::Event /*event*/) override {
     return call("cudaStreamWaitEvent");
   }
