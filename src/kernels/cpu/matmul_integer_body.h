@@ -11,9 +11,24 @@
 namespace hotset::cpu {
 namespace {
 
-// Far enough ahead that the next page's first lines are on their way: the processor's own prefetch
-// stops at page ends.
-constexpr int64_t kPrefetchBytes = 2048;
+// The processor's own prefetch stops at page ends and starts anew behind them. With loaded memory a
+// page ahead is right: 187 GB/s against 152 at half a page (experts, 15 threads of a Xeon).
+constexpr int64_t kPrefetchBytes = 4096;
+
+// Where a panel's weights end, and how far from there reading goes on.
+struct ReadAhead {
+  const std::byte* end = nullptr;
+  int64_t jump = 0;
+
+  explicit ReadAhead(const PanelArgs& a) : end(a.tiles + a.num_tiles * a.format->tile_bytes) {
+    // Nothing is known to follow: lines that are in the cache already.
+    jump = (a.next != nullptr ? a.next : a.tiles) - end;
+  }
+  [[nodiscard]] const std::byte* operator()(const std::byte* now) const {
+    const std::byte* ahead = now + kPrefetchBytes;
+    return ahead < end ? ahead : ahead + jump;
+  }
+};
 
 struct GroupCorrection {
   bool needed = false;
@@ -28,7 +43,7 @@ inline GroupCorrection group_correction(const TileFormat& f, const std::byte* gr
 // kTokens tokens, rows `row[t]` of the input, against one tile.
 template <CodeKind kCode, int kTokens>
 void integer_tile(const TileFormat& f, const std::byte* tile, const Activations& in,
-                  const int64_t* row, Floats* y) {
+                  const int64_t* row, const ReadAhead& read_ahead, Floats* y) {
   constexpr float kOffset = kCode == CodeKind::kInt8 ? 128.0f : 0.0f;  // already in the codes
   constexpr int64_t kStepBytes = kCode == CodeKind::kInt8 ? 128 : 64;  // of 8 columns
   constexpr int64_t kFullSteps = kSubBlock / 8;
@@ -46,14 +61,17 @@ void integer_tile(const TileFormat& f, const std::byte* tile, const Activations&
   for (int64_t g = 0; g < f.num_groups; ++g) {
     const std::byte* group = tile + g * f.group_bytes;
     const std::byte* codes = group + f.codes_offset;
+    const std::byte* ahead = read_ahead(group);
+    prefetch(ahead);
+    ahead += f.codes_offset;
     Floats part[kTokens];
     for (int t = 0; t < kTokens; ++t) part[t] = splat(0.0f);
     for (int64_t col = 0; col < f.group; col += kSubBlock, ++sub) {
       Ints dot[kTokens];
       int32_t q_sum[kTokens];
       for (int t = 0; t < kTokens; ++t) q_sum[t] = sum[t][sub];
-      for (int64_t b = 0; b < kFullSteps * kStepBytes; b += 64)
-        prefetch(codes + b + kPrefetchBytes);
+      for (int64_t b = 0; b < kFullSteps * kStepBytes; b += 64) prefetch(ahead + b);
+      ahead += kFullSteps * kStepBytes;
       const int64_t steps = (f.group - col) / 8;
       if (steps >= kFullSteps) {
         dot_block<kCode, kTokens>(tables, codes, kFullSteps, q, q_sum, dot);
@@ -91,7 +109,8 @@ int64_t integer_tokens(const PanelArgs& a, int64_t tile, int64_t token) {
     row[t] = a.input->rows != nullptr ? a.input->rows[token + t] : token + t;
   }
   Floats y[kTokens];
-  integer_tile<kCode, kTokens>(*a.format, a.tiles + tile * a.format->tile_bytes, *a.input, row, y);
+  integer_tile<kCode, kTokens>(*a.format, a.tiles + tile * a.format->tile_bytes, *a.input, row,
+                               ReadAhead(a), y);
   const int64_t rows = a.num_rows - 16 * tile;
   for (int t = 0; t < kTokens; ++t) {
     store_floats(a.y + (token + t) * a.ldy + 16 * tile, y[t], rows < 16 ? rows : 16);

@@ -121,8 +121,8 @@ inline Floats lookup(Table table, Ints index) {
   return {_mm512_permutexvar_ps(index.v, table.entries)};
 }
 
-inline void prefetch(const std::byte* at) {
-  _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T0);
+inline void prefetch(const std::byte* at) {  // to L2: what is in flight is more than L1 tracks
+  _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T1);
 }
 
 inline __m512i broadcast4(const int8_t* at) {

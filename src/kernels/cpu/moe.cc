@@ -13,9 +13,8 @@ namespace {
 constexpr int64_t kActRows = 64;  // tiles of one gate·up piece with one token
 constexpr int64_t kLine = 64;
 constexpr int64_t kLinesAtOnce = 16;
-// Prefetched for a thread that has to wait; stays in a small L2 cache.
-constexpr int64_t kFirstBytes = int64_t{4} << 10;
-constexpr int64_t kAheadBytes = int64_t{192} << 10;
+constexpr int64_t kFirstBytes = int64_t{8} << 10;    // prefetched while inputs are prepared
+constexpr int64_t kAheadBytes = int64_t{192} << 10;  // while waiting; fits a small L2 cache
 
 void prefetch_lines(const std::byte* at, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += kLine) __builtin_prefetch(at + i, 0, 2);
@@ -85,7 +84,24 @@ void MoePass::prepare_down_inputs(Range slots) {
   });
 }
 
+// What a thread will read first.
+void MoePass::prefetch_gate(int worker) const {
+  const Range cost = even_share(gate_up_cost_, worker, num_workers_);
+  int64_t before = 0;
+  for (int64_t i = 0; i < num_active_; ++i) {
+    const int64_t each = gate_up_cost(active_[i]) * unit_;
+    const PackedMatrix& gate = *active_[i].gate.weight;
+    const int64_t num_units = ceil_div(gate.num_tiles(), unit_);
+    const Range units = tile_share(cost, before, each, num_units);
+    before += each * num_units;
+    if (units.begin == units.end) continue;
+    prefetch_lines(gate.tile(units.begin * unit_), std::min(kFirstBytes, gate.tile_bytes()));
+    return;
+  }
+}
+
 void MoePass::prepare_inputs(int worker) {
+  if (reads_ahead_) prefetch_gate(worker);
   if (input_copies_ > 1) {
     prepare_token_inputs({0, batch_.num_tokens}, worker * batch_.num_tokens);
     if (!any_per_slot_) return;

@@ -59,6 +59,7 @@ class MoePass {
 
   // By each of them.
   void work(int worker);
+  void prefetch_gate(int worker) const;
   void prepare_inputs(int worker);
   void prepare_token_inputs(Range tokens, int64_t row_offset);
   void prepare_slot_inputs(Range slots);
