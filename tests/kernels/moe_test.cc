@@ -181,6 +181,30 @@ TEST(Moe, BitsDoNotDependOnTheCompany) {
   }
 }
 
+// Few tokens round down's input where it is made and prepare inputs a thread each; many do neither.
+TEST(Moe, FewTokensHaveTheBitsOfMany) {
+  const int64_t hidden = 128, tokens = 300;
+  const std::vector<PackedShape> codes = {
+      {.code = CodeKind::kAffine4, .scale = ScaleKind::kF16, .has_zeros = true, .group = 64},
+      {.code = CodeKind::kCodebook4, .scale = ScaleKind::kF16, .group = 64}};
+  cpu::WorkerPool pool(3);
+  for (const PackedShape& code : codes) {
+    const Experts experts = make_experts(code, 7, hidden, 192, false);
+    const Routing routing = make_routing(tokens, 3, 6, 9);  // of routed ones only
+    const std::vector<float> x = random_floats(tokens * hidden, 6);
+    const Isa isa = cpu::detect_isa();
+    const std::vector<float> many = run(experts, routing, x, isa, Arithmetic::kFast, pool, true);
+    for (const int64_t count : {1, 2, 3, 9}) {
+      Routing few{.ids = {}, .weights = {}, .top_k = 3};
+      few.ids.assign(routing.ids.begin(), routing.ids.begin() + 3 * count);
+      few.weights.assign(routing.weights.begin(), routing.weights.begin() + 3 * count);
+      const std::vector<float> rows = run(experts, few, x, isa, Arithmetic::kFast, pool, true);
+      EXPECT_EQ(0, std::memcmp(rows.data(), many.data(), rows.size() * sizeof(float)))
+          << code_kind_name(code.code) << ", " << count << " tokens";
+    }
+  }
+}
+
 // Rows that are summed afterwards, in the router's order, have the bits of moe_experts' sums.
 TEST(Moe, OutputsAreTheSummandsOfTheSums) {
   const int64_t tokens = 1030, hidden = 48;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <thread>
@@ -51,6 +52,35 @@ TEST(WorkerPool, WakesThreadsThatFellAsleep) {
   for (int i = 0; i < 20; ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(i % 3));
     hand_around(pool, 2);
+  }
+}
+
+TEST(WorkerPool, WhoWaitsMayDoSomethingMeanwhile) {
+  WorkerPool pool(3);
+  std::vector<int> calls(3);
+  int most = 0;
+  for (int round = 0; round < 50; ++round) {
+    pool.run([&](int worker, int) {
+      const auto w = static_cast<size_t>(worker);
+      calls[w] = 0;
+      if (worker == round % 3) std::this_thread::sleep_for(std::chrono::microseconds(200));
+      pool.barrier([&] { return ++calls[w] < 20; });
+    });
+    most = std::max(most, *std::max_element(calls.begin(), calls.end()));
+  }
+  EXPECT_EQ(most, 20);
+}
+
+TEST(WorkerPool, StaysAwakeAndSleepsAgain) {
+  WorkerPool pool(3, true, 0);
+  for (int i = 0; i < 10; ++i) {
+    {
+      const WorkerPool::Awake awake(pool);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      hand_around(pool, 2);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    hand_around(pool, 1);
   }
 }
 
