@@ -126,7 +126,7 @@ void run_tiles(const MatmulKernels& kernels, const PackedMatrix& weight, const T
   const PanelFn panel =
       input.q != nullptr ? kernels.panel_integer[kind] : kernels.panel_float[kind];
   PanelArgs args{.format = &format,
-                 .tiles = weight.tile(tiles.begin),
+                 .tiles = weight.data + tiles.begin * format.tile_bytes,
                  .num_tiles = tiles.end - tiles.begin,
                  .num_rows = std::min(tiles.end * kTileRows, weight.rows) - tiles.begin * kTileRows,
                  .input = &input,

@@ -55,8 +55,11 @@ struct Range {
   return {first(cost.begin), first(cost.end)};
 }
 // In bytes of memory traffic: a tile read once, and its products at about ten to the byte.
+[[nodiscard]] inline int64_t tile_cost(int64_t tile_bytes, int64_t cols, int64_t num_tokens) {
+  return tile_bytes + num_tokens * cols * kTileRows / 10;
+}
 [[nodiscard]] inline int64_t tile_cost(const PackedShape& shape, int64_t num_tokens) {
-  return shape.tile_bytes() + num_tokens * shape.cols * kTileRows / 10;
+  return tile_cost(shape.tile_bytes(), shape.cols, num_tokens);
 }
 
 // y[i, r] for tokens [0, num_tokens) and the rows of tiles [tiles.begin, tiles.end), at

@@ -89,13 +89,12 @@ void MoePass::prefetch_gate(int worker) const {
   const Range cost = even_share(gate_up_cost_, worker, num_workers_);
   int64_t before = 0;
   for (int64_t i = 0; i < num_active_; ++i) {
-    const int64_t each = gate_up_cost(active_[i]) * unit_;
-    const PackedMatrix& gate = *active_[i].gate.weight;
-    const int64_t num_units = ceil_div(gate.num_tiles(), unit_);
-    const Range units = tile_share(cost, before, each, num_units);
-    before += each * num_units;
+    const ActiveExpert& expert = active_[i];
+    const Range units = tile_share(cost, before, expert.unit_cost, expert.num_units);
+    before += expert.unit_cost * expert.num_units;
     if (units.begin == units.end) continue;
-    prefetch_lines(gate.tile(units.begin * unit_), std::min(kFirstBytes, gate.tile_bytes()));
+    prefetch_lines(expert.gate.tile(units.begin * unit_),
+                   std::min(kFirstBytes, expert.gate.format->tile_bytes));
     return;
   }
 }
@@ -134,7 +133,7 @@ void MoePass::gate_up_tiles(const ActiveExpert& expert, Range tiles, int worker,
       }
       run_tiles(kernels_, *p.weight, *p.format, input, tiles, count, y, ldy, then);
     };
-    multiply(expert.gate, gate, max_width_, expert.up.weight->tile(tiles.begin));
+    multiply(expert.gate, gate, max_width_, expert.up.tile(tiles.begin));
     multiply(expert.up, up, width, next);
     for (int64_t i = 0; i < count; ++i) {
       kernels_.silu_mul(rows, gate + i * max_width_, up + i * width);
@@ -167,19 +166,17 @@ void MoePass::gate_up_share(int worker) {
   int64_t before = 0;
   for (int64_t i = 0; i < num_active_; ++i) {
     const ActiveExpert& expert = active_[i];
-    const int64_t each = gate_up_cost(expert) * unit_;
-    const int64_t num_units = ceil_div(expert.gate.weight->num_tiles(), unit_);
-    const Range units = tile_share(cost, before, each, num_units);
+    const Range units = tile_share(cost, before, expert.unit_cost, expert.num_units);
     const int64_t run = std::max<int64_t>(1, kActRows / unit_ / expert.num_slots);
     for (int64_t unit = units.begin; unit < units.end; unit += run) {
       const Range tiles{unit * unit_, std::min(unit + run, units.end) * unit_};
-      finish(expert.gate.weight->tile(tiles.begin));
+      finish(expert.gate.tile(tiles.begin));
       waiting = &expert;
       waiting_tiles = tiles;
     }
-    before += each * num_units;
+    before += expert.unit_cost * expert.num_units;
   }
-  finish(num_active_ > 0 ? active_[0].down.weight->tile(down_begin_[worker]) : nullptr);
+  finish(num_active_ > 0 ? active_[0].down.tile(down_begin_[worker]) : nullptr);
 }
 
 // y[t, rows] = Σ over the token's ranks, in order.
@@ -246,7 +243,7 @@ void MoePass::down_share(int worker) {
     const Range piece{begin, std::min(begin + partial_tiles_, tiles.end)};
     for (int64_t i = 0; i < num_active_; ++i) {
       const bool last = i + 1 == num_active_;
-      const std::byte* next = active_[last ? 0 : i + 1].down.weight->tile(last ? piece.end : begin);
+      const std::byte* next = active_[last ? 0 : i + 1].down.tile(last ? piece.end : begin);
       down_tiles(active_[i], piece, worker, last && piece.end == tiles.end ? nullptr : next);
     }
     if (each_output_) continue;
@@ -262,7 +259,7 @@ void MoePass::work(int worker) {
   const int64_t end = std::min(down_begin_[worker + 1], first + partial_tiles_);
   const auto down_run = [&](int64_t i) -> std::span<const std::byte> {
     if (i >= num_active_) return {};
-    const PackedMatrix& down = *active_[i].down.weight;
+    const Projection& down = active_[i].down;
     return {down.tile(first), down.tile(end)};
   };
   Ahead ahead(reads_ahead_ ? kAheadBytes : 0);

@@ -17,6 +17,10 @@ struct Projection {
   Activations input;
   bool input_per_slot = false;
   const TileFormat* format = nullptr;  // matrices of one shape share it
+
+  [[nodiscard]] const std::byte* tile(int64_t t) const {
+    return weight->data + t * format->tile_bytes;
+  }
 };
 
 // An expert that some token of the pass chose. Its choices are slots [slot_begin, slot_begin +
@@ -24,6 +28,9 @@ struct Projection {
 struct ActiveExpert {
   int64_t slot_begin = 0;
   int64_t num_slots = 0;
+  int64_t unit_cost = 0;  // of a unit of gate and up; see tile_cost
+  int64_t num_units = 0;
+  int64_t down_tile_cost = 0;
   Projection gate, up, down;
 };
 
@@ -54,6 +61,8 @@ class MoePass {
                        const Projection* previous);
   void plan_token_input(Projection& p, const ActiveExpert& expert);
   void plan_expert(int64_t i);
+  void plan_costs();
+  [[nodiscard]] int64_t gate_up_cost_before(int worker) const;
   void plan_shares();
   [[nodiscard]] bool quantizes_early(const Projection& down) const;
 
@@ -73,10 +82,6 @@ class MoePass {
   void sum_experts(Range rows, const float* partial, int64_t ld_partial);
   template <typename Fn>
   void for_slots(Range slots, Fn fn);
-  [[nodiscard]] int64_t gate_up_cost(const ActiveExpert& expert) const {
-    return tile_cost(*expert.gate.weight, expert.num_slots) +
-           tile_cost(*expert.up.weight, expert.num_slots);
-  }
   [[nodiscard]] float* partial_of(int worker) const {
     return partial_ + worker * partial_tiles_ * kTileRows * num_slots_;
   }
@@ -108,6 +113,7 @@ class MoePass {
   int64_t max_width_ = 0;
   int64_t unit_ = 1;               // tiles of gate and up that stay together
   int64_t gate_up_cost_ = 0;       // of all experts
+  int64_t down_tile_cost_ = 0;     // of a tile of each
   int64_t max_groups_ = 0;         // of a down's columns
   int64_t* down_begin_ = nullptr;  // [num_workers + 1] first tile of each worker
   float* act_ = nullptr;           // [num_slots, max_width]

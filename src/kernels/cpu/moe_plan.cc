@@ -57,6 +57,7 @@ void MoePass::plan() {
   reads_ahead_ = num_slots_ <= kFewSlots;
   quantize_early_ = reads_ahead_;
   for (int64_t i = 0; i < num_active_; ++i) plan_expert(i);
+  plan_costs();
   plan_shares();
 }
 
@@ -166,7 +167,6 @@ void MoePass::plan_expert(int64_t i) {
   any_down_prepared_ |= !expert.down.key.is_plain();
   quantize_early_ = quantize_early_ && quantizes_early(expert.down);
   max_groups_ = std::max(max_groups_, view.down.num_groups());
-  gate_up_cost_ += gate_up_cost(expert) * view.gate.num_tiles();
 }
 
 // Its input's sub-blocks are rows of whole pairs of tiles of gate and up.
@@ -176,34 +176,54 @@ bool MoePass::quantizes_early(const Projection& down) const {
          weight.cols % weight.group == 0;
 }
 
+void MoePass::plan_costs() {
+  unit_ = quantize_early_ ? kSubBlock / kTileRows : 1;
+  const auto cost = [](const Projection& p, int64_t num_slots) {
+    return tile_cost(p.format->tile_bytes, p.format->cols, num_slots);
+  };
+  for (int64_t i = 0; i < num_active_; ++i) {
+    ActiveExpert& expert = active_[i];
+    const int64_t slots = expert.num_slots;
+    expert.unit_cost = unit_ * (cost(expert.gate, slots) + cost(expert.up, slots));
+    expert.num_units = ceil_div(expert.gate.weight->num_tiles(), unit_);
+    expert.down_tile_cost = cost(expert.down, slots);
+    gate_up_cost_ += expert.unit_cost * expert.num_units;
+    down_tile_cost_ += expert.down_tile_cost;
+  }
+}
+
+// What gate and up cost the workers ahead of this one.
+int64_t MoePass::gate_up_cost_before(int worker) const {
+  const int64_t limit = even_share(gate_up_cost_, worker, num_workers_).begin;
+  int64_t before = 0;
+  for (int64_t i = 0; i < num_active_; ++i) {
+    const ActiveExpert& expert = active_[i];
+    const int64_t cost = expert.unit_cost * expert.num_units;
+    if (before + cost > limit) {
+      return before + expert.unit_cost *
+                          tile_share({0, limit}, before, expert.unit_cost, expert.num_units).end;
+    }
+    before += cost;
+  }
+  return before;
+}
+
 // Gate and up are split by cost, in units of tiles; a thread whose units came to less than its due
 // gets more of down, which it begins to read while the others finish.
 void MoePass::plan_shares() {
-  unit_ = quantize_early_ ? kSubBlock / kTileRows : 1;
   if (quantize_early_) {
     group_sums_ = queue_.scratch.take<float>(num_workers_ * num_slots_ * max_groups_);
   }
   const int64_t num_tiles = ceil_div(batch_.hidden, kTileRows);
-  int64_t down_tile_cost = 0;
-  for (int64_t i = 0; i < num_active_; ++i) {
-    down_tile_cost += tile_cost(*active_[i].down.weight, active_[i].num_slots);
-  }
-  const int64_t total = gate_up_cost_ + down_tile_cost * num_tiles;
+  const int64_t total = gate_up_cost_ + down_tile_cost_ * num_tiles;
   down_begin_ = queue_.scratch.take<int64_t>(num_workers_ + 1);
   down_begin_[0] = 0;
   for (int worker = 1; worker < num_workers_; ++worker) {
     int64_t begin = even_share(num_tiles, worker, num_workers_).begin;
-    if (reads_ahead_ && down_tile_cost > 0) {
-      const int64_t limit = even_share(gate_up_cost_, worker, num_workers_).begin;
-      int64_t before = 0, done = 0;
-      for (int64_t i = 0; i < num_active_; ++i) {
-        const int64_t each = gate_up_cost(active_[i]) * unit_;
-        const int64_t units = active_[i].gate.weight->num_tiles() / unit_;
-        done += each * tile_share({0, limit}, before, each, units).end;
-        before += each * units;
-      }
-      const int64_t due = even_share(total, worker, num_workers_).begin - done;
-      begin = std::clamp<int64_t>(due / down_tile_cost, 0, num_tiles);
+    if (reads_ahead_ && down_tile_cost_ > 0) {
+      const int64_t due =
+          even_share(total, worker, num_workers_).begin - gate_up_cost_before(worker);
+      begin = std::clamp<int64_t>(due / down_tile_cost_, 0, num_tiles);
     }
     down_begin_[worker] = std::max(begin, down_begin_[worker - 1]);
   }
