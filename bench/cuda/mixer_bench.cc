@@ -291,12 +291,13 @@ void run_all(Bench& bench) {
     bench_angles(bench, tokens);
   }
   for (const Step& step : std::vector<Step>{
-           {1, 1}, {1, 4}, {4, 1}, {16, 1}, {64, 1}, {1, 64}, {1, 512}, {1, 4096}, {4, 1024}}) {
+           {1, 1},  {1, 4},   {4, 1},    {16, 1},   {64, 1},
+           {1, 64}, {1, 512}, {1, 2048}, {1, 8192}, {4, 1024}}) {
     bench_delta(bench, step);
   }
   for (const int64_t depth : {0, 1024, 16384, 65536}) {
     for (const Step& step :
-         std::vector<Step>{{1, 1}, {1, 4}, {4, 1}, {16, 1}, {1, 16}, {1, 512}, {1, 4096}}) {
+         std::vector<Step>{{1, 1}, {1, 4}, {4, 1}, {16, 1}, {1, 16}, {1, 512}, {1, 4096}, {1, 8192}}) {
       bench_attention(bench, {step.sequences, step.tokens, depth});
     }
   }

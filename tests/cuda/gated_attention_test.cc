@@ -4,7 +4,8 @@
 // NaNs where nothing was stored.
 //
 // A key whose last fp32 bit differs may round to the neighbouring 16-bit value, which moves a score
-// by some 1e-4; that, and not the arithmetic, sets the tolerance of 16-bit pages.
+// by some 1e-4; that, and not the arithmetic, sets the tolerance of 16-bit pages. Steps of many
+// rows also round queries and weights to the pages' type, which the CPU does not.
 #include "kernels/gated_attention.h"
 
 #include <algorithm>
@@ -21,6 +22,16 @@ namespace {
 using testing::expect_near_scale;
 using testing::Numbers;
 
+// What steps of up to 32 rows (token, head of a KV head's group) may differ by, and larger ones.
+struct Tolerance {
+  double few_rows;
+  double many_rows;
+};
+constexpr Tolerance kBF16{.few_rows = 3e-4, .many_rows = 5e-3};
+constexpr Tolerance kF16{.few_rows = 1e-4, .many_rows = 6e-4};
+constexpr Tolerance kSimple{.few_rows = 3e-4, .many_rows = 3e-4};
+constexpr Tolerance kF32{.few_rows = 1e-5, .many_rows = 1e-5};
+
 // The KV pages of one sequence on both sides, a layer behind `layer_offset` bytes, out of order.
 struct PagePair {
   std::vector<std::vector<std::byte>> host;
@@ -32,9 +43,10 @@ class GatedAttentionOnGpu : public testing::GpuTest {
  protected:
   void make_layer(GatedAttention layer, size_t num_sequences, int64_t max_positions);
   // Runs tokens[s] more tokens of each sequence on both sides.
-  void run_step(const std::vector<int32_t>& tokens, double tolerance, const std::string& what);
+  void run_step(const std::vector<int32_t>& tokens, const Tolerance& tolerance,
+                const std::string& what);
   void compare(const GatedAttention& layer, const std::vector<std::vector<int32_t>>& steps,
-               double tolerance, const std::string& what);
+               const Tolerance& tolerance, const std::string& what);
   void replay_recorded_step(const std::vector<int64_t>& lengths);
 
   struct Inputs {
@@ -110,7 +122,7 @@ std::vector<float> GatedAttentionOnGpu::on_cpu(StepBatch batch, const Inputs& in
   return out;
 }
 
-void GatedAttentionOnGpu::run_step(const std::vector<int32_t>& tokens, double tolerance,
+void GatedAttentionOnGpu::run_step(const std::vector<int32_t>& tokens, const Tolerance& tolerance,
                                    const std::string& what) {
   std::vector<SequenceRows> rows(tokens.size()), device_rows(tokens.size());
   StepBatch batch{.num_sequences = static_cast<int32_t>(tokens.size()),
@@ -140,7 +152,9 @@ void GatedAttentionOnGpu::run_step(const std::vector<int32_t>& tokens, double to
   auto* out = garbage<float>(values);
   gated_attention(queue(), device_, batch, upload(inputs.query_gate), upload(inputs.key),
                   upload(inputs.value), buffers, out);
-  expect_near_scale(download(out, values), expected, tolerance, what);
+  const bool few = batch.max_tokens * host_.num_heads / host_.num_kv_heads <= 32;
+  expect_near_scale(download(out, values), expected, few ? tolerance.few_rows : tolerance.many_rows,
+                    what);
 }
 
 void GatedAttentionOnGpu::compare(const GatedAttention& layer,
@@ -163,49 +177,49 @@ const GatedAttention kModel = {
     .num_heads = 16, .num_kv_heads = 2, .head_dim = 256, .rotary_dims = 64, .page_tokens = 64};
 
 TEST_F(GatedAttentionOnGpu, PromptThenSingleTokens) {
-  compare(kModel, {{200, 64, 1}, {1, 1, 1}, {1, 0, 1}, {1, 1, 1}}, 3e-4, "model");
+  compare(kModel, {{200, 64, 1}, {1, 1, 1}, {1, 0, 1}, {1, 1, 1}}, kBF16, "model");
 }
 
 TEST_F(GatedAttentionOnGpu, PromptInParts) {
-  compare(kModel, {{130, 5}, {300, 64}, {1, 190}, {17, 1}}, 3e-4, "model");
+  compare(kModel, {{130, 5}, {300, 64}, {1, 190}, {17, 1}}, kBF16, "model");
 }
 
 TEST_F(GatedAttentionOnGpu, AFewTokensAtOnce) {
-  compare(kModel, {{2, 2}, {150, 3}, {2, 1}, {4, 3}, {3, 4}, {16, 9}, {8, 1}}, 3e-4, "model");
+  compare(kModel, {{2, 2}, {150, 3}, {2, 1}, {4, 3}, {3, 4}, {16, 9}, {8, 1}}, kBF16, "model");
 }
 
 TEST_F(GatedAttentionOnGpu, ALongOne) {
-  compare(kModel, {{700}, {700}, {700}, {3}, {1}, {9}}, 3e-4, "model");
+  compare(kModel, {{700}, {700}, {700}, {3}, {1}, {9}}, kBF16, "model");
 }
 
 TEST_F(GatedAttentionOnGpu, OtherTensorShapes) {
   const std::vector<std::vector<int32_t>> steps = {{70, 3}, {1, 1}, {3, 2}, {20, 130}};
   GatedAttention layer{
       .num_heads = 6, .num_kv_heads = 2, .head_dim = 64, .rotary_dims = 16, .page_tokens = 128};
-  compare(layer, steps, 3e-4, "6 heads of 64");
+  compare(layer, steps, kBF16, "6 heads of 64");
   layer = {
       .num_heads = 5, .num_kv_heads = 1, .head_dim = 128, .rotary_dims = 128, .page_tokens = 64};
-  compare(layer, steps, 3e-4, "5 heads of 128");
+  compare(layer, steps, kBF16, "5 heads of 128");
   layer.kv_type = KvType::kF16;
-  compare(layer, steps, 1e-4, "5 heads of 128, half");
+  compare(layer, steps, kF16, "5 heads of 128, half");
   layer = kModel;
   layer.kv_type = KvType::kF16;
-  compare(layer, steps, 1e-4, "model, half");
+  compare(layer, steps, kF16, "model, half");
 }
 
 TEST_F(GatedAttentionOnGpu, ShapesWithoutTensorCores) {
   const std::vector<std::vector<int32_t>> steps = {{70, 3}, {1, 1}, {3, 2}, {20, 130}};
   GatedAttention layer{
       .num_heads = 6, .num_kv_heads = 3, .head_dim = 24, .rotary_dims = 8, .page_tokens = 16};
-  compare(layer, steps, 3e-4, "heads of 24");
+  compare(layer, steps, kSimple, "heads of 24");
   layer.kv_type = KvType::kF32;
   layer.head_dim = 40;
-  compare(layer, steps, 1e-5, "heads of 40, float");
+  compare(layer, steps, kF32, "heads of 40, float");
   layer = kModel;
   layer.kv_type = KvType::kF32;
-  compare(layer, steps, 1e-5, "model, float");
+  compare(layer, steps, kF32, "model, float");
   layer = {.num_heads = 3, .num_kv_heads = 1, .head_dim = 33, .rotary_dims = 2, .page_tokens = 7};
-  compare(layer, steps, 3e-4, "heads of 33");
+  compare(layer, steps, kSimple, "heads of 33");
 }
 
 // One token a sequence, recorded once, then run at each of these lengths.
@@ -239,7 +253,7 @@ void GatedAttentionOnGpu::replay_recorded_step(const std::vector<int64_t>& lengt
     host_rows.pages = pages_[0].host_pages.data();
     StepBatch host_batch = batch;
     host_batch.sequences = &host_rows;
-    expect_near_scale(actual, on_cpu(host_batch, inputs), 3e-4,
+    expect_near_scale(actual, on_cpu(host_batch, inputs), kBF16.few_rows,
                       "replayed at " + std::to_string(length));
   }
   runtime.destroy(*graph);
@@ -247,7 +261,7 @@ void GatedAttentionOnGpu::replay_recorded_step(const std::vector<int64_t>& lengt
 
 TEST_F(GatedAttentionOnGpu, ARecordedStepFollowsTheLength) {
   make_layer(kModel, 1, 2048);
-  run_step({600}, 3e-4, "prompt");
+  run_step({600}, kBF16, "prompt");
   replay_recorded_step({600, 601, 100, 0, 63, 64, 602});
 }
 

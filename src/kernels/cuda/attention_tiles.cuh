@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a block of attention_tensor holds in shared memory: its rows' queries in two halves, a tile
-// of K and one of V; how they get there.
+// What the blocks of attention_tensor and attention_prefill have in common: which rows and
+// positions a block takes, how tiles of K and V get to shared memory, where results go. Then what a
+// block of attention_tensor holds there: its rows' queries in two halves, a tile of K and one of V.
 //
 // When the rows of a sequence fit one block (decode), the blocks make them themselves instead of
 // waiting for attention_rows. A warp takes a head; lane l holds columns l, l + 32, …, so that with
@@ -19,11 +20,12 @@ template <typename T, int kDimension, int kRows, int kKeys, bool kIsFused>
 struct Layout {
   using Value = T;
   static constexpr bool kFused = kIsFused;
+  static constexpr int kThreads = kAttentionThreads;
   static constexpr int kDim = kDimension;
   static constexpr int kRowWarps = kRows;
   static constexpr int kKeyWarps = kKeys;
   static constexpr int kBlockRows = 16 * kRowWarps;
-  static constexpr int kTile = kKeyWarps == 1 ? 32 : 64;
+  static constexpr int kTile = 64;
   static constexpr int kWarpKeys = kTile / kKeyWarps;
   static constexpr int kChunks = kDim / 8;  // of 16 bytes, in a row of 16-bit values
   static constexpr int kQueryBytes = kBlockRows * kDim * 2;
@@ -55,12 +57,47 @@ __device__ __forceinline__ int64_t global_row(const AttentionTask& task, const B
          block.kv_head * task.group + r % task.group;
 }
 
+// The work of block (x, y, z): a tile of rows, the last ones first, since they see most; KV head
+// and sequence; split. Without rows when first >= count.
+template <typename L>
+__device__ __forceinline__ Block block_of(const AttentionTask& task, const SequenceRows& rows,
+                                          int split) {
+  Block block;
+  block.first = static_cast<int>(gridDim.x - 1 - blockIdx.x) * L::kBlockRows;
+  block.count = rows.num_tokens * task.group;
+  block.first_row = static_cast<int64_t>(rows.token_begin) * task.heads;
+  block.kv_head = static_cast<int>(blockIdx.y) % task.kv_heads;
+  const int last = min(block.first + L::kBlockRows, block.count) - 1;
+  block.part = split_of(rows.first_position + last / task.group + 1, L::kTile, split, task.splits);
+  return block;
+}
+
+// Of a block whose split has no positions.
+template <typename L>
+__device__ __forceinline__ void write_nothing_seen(const AttentionTask& task, const Block& block,
+                                                   int split) {
+  if (threadIdx.x >= L::kBlockRows) return;
+  const int64_t row = global_row(task, block, static_cast<int>(threadIdx.x));
+  if (row >= 0) task.weights[row * task.splits + split] = {-INFINITY, 0.0f};
+}
+
+// Two neighbouring elements of a finished row: to `out` behind the gate, or to the partial results.
+__device__ __forceinline__ void put_pair(const AttentionTask& task, int64_t row, int split,
+                                         int column, float total, float a, float b) {
+  if (task.splits == 1) {
+    *reinterpret_cast<float2*>(task.out + row * task.dim + column) = make_float2(
+        a / total * gate_of(task, row, column), b / total * gate_of(task, row, column + 1));
+  } else {
+    *reinterpret_cast<float2*>(task.sums + (row * task.splits + split) * task.dim + column) =
+        make_float2(a, b);
+  }
+}
+
 template <typename L>
 __device__ __forceinline__ void load_queries(const AttentionTask& task, const Block& block,
                                              std::byte* high, std::byte* low) {
   using Value = typename L::Value;
-  for (int at = static_cast<int>(threadIdx.x); at < L::kBlockRows * L::kChunks;
-       at += kAttentionThreads) {
+  for (int at = static_cast<int>(threadIdx.x); at < L::kBlockRows * L::kChunks; at += L::kThreads) {
     const int i = at / L::kChunks, chunk = at % L::kChunks;
     const int64_t row = global_row(task, block, i);
     Halves<Value> halves[4] = {};
@@ -94,8 +131,7 @@ __device__ __forceinline__ void ask_for_tile(const AttentionTask& task, const Se
     const auto known = static_cast<int>(
         max(min(stored - begin, static_cast<int64_t>(count)), static_cast<int64_t>(0)));
 #pragma unroll 4
-    for (int at = static_cast<int>(threadIdx.x); at < L::kTile * L::kChunks;
-         at += kAttentionThreads) {
+    for (int at = static_cast<int>(threadIdx.x); at < L::kTile * L::kChunks; at += L::kThreads) {
       const int row = at / L::kChunks, chunk = at % L::kChunks;
       const bool inside = row < known;
       if (!inside && row < count) continue;

@@ -36,9 +36,10 @@ bool is_known(const GatedAttention& layer) {
          layer.rotary_dims <= layer.head_dim && layer.page_tokens > 0;
 }
 
-// Rows times splits of any step up to these sizes: a step with few rows is cut in more splits.
+// Rows times splits of any step up to these sizes, 32 rows for two blocks a multiprocessor or
+// kPrefillRows for one: a step with few rows is cut in more splits.
 int64_t most_partials(const AttentionTask& task, int64_t max_tokens, int num_sms) {
-  const int64_t cut = 2 * static_cast<int64_t>(num_sms) * kMaxTensorRows;
+  const int64_t cut = static_cast<int64_t>(num_sms) * kPrefillRows;
   if (fits_attention_tensor(task)) return cut;
   return std::max(cut, max_tokens * task.heads);
 }

@@ -4,6 +4,7 @@
 //   attention_rows     q, k ← rope(rms_norm); k and v into their pages; q into `out`, in place of
 //                      the result that replaces it
 //   attention_tensor   scores and sums by tensor cores: 16-bit pages, head_dim 64, 128 or 256
+//   attention_prefill  the same for many rows of a sequence; attention_tensor hands them on
 //   attention_simple   any shape and KV type, fp32 arithmetic
 //   attention_merge    partial results of the splits of a row's positions become one
 //
@@ -47,7 +48,7 @@ struct AttentionTask {
 };
 
 inline constexpr int kMaxAttentionDim = 512;
-inline constexpr int kMaxTensorRows = 64;  // (token, head) rows of a block
+inline constexpr int kPrefillRows = 128;  // (token, head) rows of a block of attention_prefill
 
 // The row of K of one position and KV head; V lies plane_bytes behind it.
 __device__ __forceinline__ std::byte* key_address(const AttentionTask& task,
@@ -86,6 +87,7 @@ __device__ __forceinline__ Split split_of(int64_t visible, int tile, int split, 
 [[nodiscard]] int simple_splits(const AttentionTask& task, const StepBatch& batch, int num_sms);
 void attention_rows(Queue& queue, const AttentionTask& task, const StepBatch& batch);
 void attention_tensor(Queue& queue, const AttentionTask& task, const StepBatch& batch);
+void attention_prefill(Queue& queue, const AttentionTask& task, const StepBatch& batch);
 void attention_simple(Queue& queue, const AttentionTask& task, const StepBatch& batch);
 void attention_merge(Queue& queue, const AttentionTask& task, const StepBatch& batch);
 

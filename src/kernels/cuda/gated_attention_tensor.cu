@@ -2,9 +2,10 @@
 // Attention by mma.m16n8k16. A block takes rows (token, head of one KV head's group) of a sequence
 // and a split of the positions; four warps share it out as row warps × key warps:
 //
-//   1 × 4   up to 16 rows   64 keys a tile, 16 a warp    decode: one KV head's queries together
-//   2 × 2   up to 32 rows   64 keys a tile, 32 a warp
-//   4 × 1   64 rows         32 keys a tile, all of them  prefill
+//   1 × 4   up to 16 rows   16 of a tile's 64 keys a warp   decode: one KV head's queries together
+//   2 × 2   up to 32 rows   32 of them
+//
+// More rows are the work of attention_prefill.
 //
 // K and V are exact in 16 bits; queries and weights are two 16-bit halves, high and low, so that a
 // score and a sum keep 16 bits or more. A tile of K, then of V, is on its way while the other one
@@ -140,39 +141,6 @@ __device__ __forceinline__ void add_values(uint32_t values, int key_warp, const 
   }
 }
 
-// Two neighbouring elements of a finished row: to `out` behind the gate, or to the partial results.
-__device__ __forceinline__ void put_pair(const AttentionTask& task, int64_t row, int split,
-                                         int column, float total, float a, float b) {
-  if (task.splits == 1) {
-    *reinterpret_cast<float2*>(task.out + row * task.dim + column) = make_float2(
-        a / total * gate_of(task, row, column), b / total * gate_of(task, row, column + 1));
-  } else {
-    *reinterpret_cast<float2*>(task.sums + (row * task.splits + split) * task.dim + column) =
-        make_float2(a, b);
-  }
-}
-
-// One key warp: its rows are whole.
-template <typename L>
-__device__ __forceinline__ void write_rows(const AttentionTask& task, const Block& block, int warp,
-                                           int split, const Running<L>& running) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const int64_t row = global_row(task, block, warp * 16 + lane / 4 + 8 * i);
-    if (row < 0) continue;
-    const float total = running.total[i];
-    if (task.splits > 1 && lane % 4 == 0) {
-      task.weights[row * task.splits + split] = {running.top[i], total};
-    }
-#pragma unroll
-    for (int n = 0; n < L::kDim / 8; ++n) {
-      put_pair(task, row, split, 8 * n + 2 * (lane % 4), total, running.sums[n][2 * i],
-               running.sums[n][2 * i + 1]);
-    }
-  }
-}
-
 // What each key warp's sums count of a row, in place of its top; the row's total, in place of the
 // first warp's.
 template <typename L>
@@ -195,7 +163,7 @@ __device__ __forceinline__ void weigh_key_warps(const AttentionTask& task, const
   if (task.splits > 1 && row >= 0) task.weights[row * task.splits + split] = {top, total};
 }
 
-// Several key warps: brought to one top through shared memory, whose tiles are no longer needed.
+// Key warps brought to one top through shared memory, whose tiles are no longer needed.
 template <typename L>
 __device__ __forceinline__ void merge_rows(const AttentionTask& task, const Block& block, int warp,
                                            int split, float* shared, const Running<L>& running) {
@@ -283,39 +251,26 @@ __device__ __forceinline__ void attend(const AttentionTask& task, const Sequence
     running.total[i] += __shfl_xor_sync(kAllLanes, running.total[i], 1);
     running.total[i] += __shfl_xor_sync(kAllLanes, running.total[i], 2);
   }
-  if constexpr (L::kKeyWarps == 1) {
-    write_rows<L>(task, block, warp, split, running);
-  } else {
-    merge_rows<L>(task, block, warp, split, reinterpret_cast<float*>(shared), running);
-  }
+  merge_rows<L>(task, block, warp, split, reinterpret_cast<float*>(shared), running);
 }
 
-// Block (x, y, z): a tile of rows, the last ones first, since they see most; KV head and sequence;
-// split.
 template <typename L>
 __global__ void __launch_bounds__(kThreads) attention_tensor_kernel(AttentionTask task) {
   extern __shared__ uint4 attention_shared[];
-  const SequenceRows rows = task.sequences[blockIdx.y / task.kv_heads];
-  Block block;
-  block.first = static_cast<int>(gridDim.x - 1 - blockIdx.x) * L::kBlockRows;
-  block.count = rows.num_tokens * task.group;
-  if (block.first >= block.count) return;
-  block.first_row = static_cast<int64_t>(rows.token_begin) * task.heads;
-  block.kv_head = static_cast<int>(blockIdx.y) % task.kv_heads;
   const auto split = static_cast<int>(blockIdx.z);
-  const int last = min(block.first + L::kBlockRows, block.count) - 1;
-  block.part = split_of(rows.first_position + last / task.group + 1, L::kTile, split, task.splits);
+  const SequenceRows rows = task.sequences[blockIdx.y / task.kv_heads];
+  const Block block = block_of<L>(task, rows, split);
+  if (block.first >= block.count) return;
   if (block.part.begin < block.part.end) {
     attend<L>(task, rows, block, split, reinterpret_cast<std::byte*>(attention_shared));
-  } else if (threadIdx.x < L::kBlockRows) {
-    const int64_t row = global_row(task, block, static_cast<int>(threadIdx.x));
-    if (row >= 0) task.weights[row * task.splits + split] = {-INFINITY, 0.0f};
+  } else {
+    write_nothing_seen<L>(task, block, split);
   }
 }
 
 int block_rows(const AttentionTask& task, const StepBatch& batch) {
   const int64_t rows = static_cast<int64_t>(batch.max_tokens) * task.group;
-  return rows <= 16 ? 16 : rows <= 32 ? 32 : kMaxTensorRows;
+  return rows <= 16 ? 16 : rows <= 32 ? 32 : kPrefillRows;
 }
 
 template <typename L>
@@ -330,16 +285,12 @@ void launch_layout(Queue& queue, const AttentionTask& task, const StepBatch& bat
 template <typename T, int kDim>
 void launch_dim(Queue& queue, const AttentionTask& task, const StepBatch& batch) {
   const bool fused = fits_fused_rows(task, batch);
-  switch (block_rows(task, batch)) {
-    case 16:
-      return fused ? launch_layout<Layout<T, kDim, 1, 4, true>>(queue, task, batch)
-                   : launch_layout<Layout<T, kDim, 1, 4, false>>(queue, task, batch);
-    case 32:
-      return fused ? launch_layout<Layout<T, kDim, 2, 2, true>>(queue, task, batch)
-                   : launch_layout<Layout<T, kDim, 2, 2, false>>(queue, task, batch);
-    default:
-      return launch_layout<Layout<T, kDim, 4, 1, false>>(queue, task, batch);
+  if (block_rows(task, batch) == 16) {
+    return fused ? launch_layout<Layout<T, kDim, 1, 4, true>>(queue, task, batch)
+                 : launch_layout<Layout<T, kDim, 1, 4, false>>(queue, task, batch);
   }
+  return fused ? launch_layout<Layout<T, kDim, 2, 2, true>>(queue, task, batch)
+               : launch_layout<Layout<T, kDim, 2, 2, false>>(queue, task, batch);
 }
 
 template <typename T>
@@ -363,7 +314,7 @@ bool fits_attention_tensor(const AttentionTask& task) {
 }
 
 bool fits_fused_rows(const AttentionTask& task, const StepBatch& batch) {
-  return block_rows(task, batch) <= 32 && task.rotary == kFusedRotary;
+  return block_rows(task, batch) < kPrefillRows && task.rotary == kFusedRotary;
 }
 
 // Two blocks a multiprocessor for a memory-bound step; prefill blocks are larger, and are merged
@@ -373,12 +324,13 @@ int tensor_splits(const AttentionTask& task, const StepBatch& batch, int num_sms
   const int64_t tiles = std::max<int64_t>(
       blocks_for(static_cast<int64_t>(batch.num_tokens) * task.group, block), batch.num_sequences);
   const int64_t blocks = tiles * task.kv_heads;
-  const int64_t places = block == kMaxTensorRows ? num_sms : 2 * static_cast<int64_t>(num_sms);
+  const int64_t places = block == kPrefillRows ? num_sms : 2 * static_cast<int64_t>(num_sms);
   const int64_t useful = (batch.max_positions + 63) / 64;
   return static_cast<int>(std::max<int64_t>(std::min(places / blocks, useful), 1));
 }
 
 void attention_tensor(Queue& queue, const AttentionTask& task, const StepBatch& batch) {
+  if (block_rows(task, batch) == kPrefillRows) return attention_prefill(queue, task, batch);
   if (task.type == KvType::kBF16) {
     launch_type<__nv_bfloat16>(queue, task, batch);
   } else {

@@ -83,6 +83,17 @@ __device__ __forceinline__ uint32_t bits_of(__half2 pair) {
 }
 
 template <typename T>
+__device__ __forceinline__ uint32_t rounded_pair(float a, float b);
+template <>
+__device__ __forceinline__ uint32_t rounded_pair<__nv_bfloat16>(float a, float b) {
+  return bits_of(__floats2bfloat162_rn(a, b));
+}
+template <>
+__device__ __forceinline__ uint32_t rounded_pair<__half>(float a, float b) {
+  return bits_of(__floats2half2_rn(a, b));
+}
+
+template <typename T>
 __device__ __forceinline__ Halves<T> split_pair(float a, float b);
 template <>
 __device__ __forceinline__ Halves<__nv_bfloat16> split_pair<__nv_bfloat16>(float a, float b) {
