@@ -48,17 +48,18 @@ bool is_known(const DeltaMixer& mixer) {
          mixer.conv_kernel <= kMaxTaps;
 }
 
-bool fits_step(const DeltaTask& task, const StepBatch& batch) {
-  return task.dk == kDeltaStepDim && task.dv == kDeltaStepDim && task.ratio <= 4 &&
-         batch.max_tokens <= kMaxStepTokens && is_aligned(task.qkvz, 16) &&
-         is_aligned(task.norm, 16) && is_aligned(task.out, 16) && task.delta_offset % 4 == 0;
+bool has_known_heads(const DeltaTask& task) {
+  return task.dk == kDeltaDim && task.dv == kDeltaDim && is_aligned(task.out, 16);
 }
 
-// Copies of 16 bytes at a time want everything in fours.
+bool fits_step(const DeltaTask& task, const StepBatch& batch) {
+  return has_known_heads(task) && task.ratio <= 4 && batch.max_tokens <= kMaxStepTokens &&
+         is_aligned(task.qkvz, 16) && is_aligned(task.norm, 16) && task.delta_offset % 4 == 0;
+}
+
 bool fits_chunks(const DeltaTask& task, const StepBatch& batch) {
-  return batch.max_tokens > kMaxStepTokens && task.dk <= kMaxDeltaChunkDim &&
-         task.dv <= kMaxDeltaChunkDim && task.dk % 4 == 0 && task.dv % 4 == 0 &&
-         is_aligned(task.mixed, 16) && is_aligned(task.out, 16);
+  return has_known_heads(task) && batch.max_tokens > kMaxStepTokens && is_aligned(task.qkvz, 16) &&
+         is_aligned(task.norm, 16) && is_aligned(task.mixed, 16) && task.delta_offset % 2 == 0;
 }
 
 }  // namespace

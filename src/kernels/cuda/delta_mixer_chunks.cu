@@ -11,37 +11,32 @@ namespace {
 constexpr int kChunk = kDeltaChunk;
 constexpr int64_t kScratchBytes = int64_t{32} << 20;
 
-int64_t slot_floats(int64_t dk) {
-  return kChunk * dk + kChunk * kChunk + 2 * kChunk;
-}
+constexpr int64_t kSlotFloats = kChunk * kDeltaDim + kChunk * kChunk + 2 * kChunk;
 
 // How many chunks of all heads fit the scratch; one does in any case.
-int64_t slots_of(int64_t dk, int64_t value_heads) {
-  const int64_t bytes = slot_floats(dk) * value_heads * static_cast<int64_t>(sizeof(float));
+int64_t slots_of(int64_t value_heads) {
+  const int64_t bytes = kSlotFloats * value_heads * static_cast<int64_t>(sizeof(float));
   return std::max<int64_t>(kScratchBytes / bytes, 1);
 }
 
 }  // namespace
 
 int64_t delta_mixer_scratch_bytes(const DeltaNetShape& shape, int64_t max_tokens) {
-  if (max_tokens <= kMaxStepTokens || shape.key_head_dim > kMaxDeltaChunkDim) return 0;
-  const int64_t slots = slots_of(shape.key_head_dim, shape.num_value_heads);
-  return slots * shape.num_value_heads * slot_floats(shape.key_head_dim) *
-             static_cast<int64_t>(sizeof(float)) +
-         3 * 256;
+  if (max_tokens <= kMaxStepTokens || shape.key_head_dim != kDeltaDim) return 0;
+  const int64_t values = slots_of(shape.num_value_heads) * shape.num_value_heads * kSlotFloats;
+  return values * static_cast<int64_t>(sizeof(float)) + 3 * 256;
 }
 
 // Passes are as many chunks of as many sequences as the scratch holds, chunks first.
 void delta_chunks(Queue& queue, const DeltaTask& task, const StepBatch& batch) {
   const ScratchScope scope(queue);
   const int64_t all_chunks = blocks_for(batch.max_tokens, kChunk);
-  const int64_t slots =
-      std::min(slots_of(task.dk, task.value_heads), all_chunks * batch.num_sequences);
+  const int64_t slots = std::min(slots_of(task.value_heads), all_chunks * batch.num_sequences);
   const int64_t num_chunks = std::min(slots, all_chunks);
   const int64_t num_sequences = std::max<int64_t>(slots / num_chunks, 1);
   const int64_t parts = slots * task.value_heads;
   DeltaPass pass{};
-  pass.keys = queue.take<float>(parts * kChunk * task.dk);
+  pass.keys = queue.take<float>(parts * kChunk * kDeltaDim);
   pass.weights = queue.take<float>(parts * kChunk * kChunk);
   pass.decays = queue.take<float>(parts * 2 * kChunk);
   pass.num_chunks = static_cast<int>(num_chunks);

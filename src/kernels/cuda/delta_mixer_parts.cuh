@@ -4,8 +4,9 @@
 //
 //   delta_step       a few tokens a sequence, heads of 128: one kernel, the state in registers
 //   delta_recurrent  any shape, any number of tokens: one kernel, the state in memory
-//   delta_chunks     long parts: convolution and norms for all rows, then chunks of 64 tokens as
-//                    matrix products
+//   delta_chunks     long parts, heads of 128: convolution and norms for all rows, then chunks of
+//   64
+//                    tokens as matrix products
 #pragma once
 
 #include "kernels/cuda/launch.cuh"
@@ -42,9 +43,8 @@ struct DeltaTask {
 };
 
 inline constexpr int kMaxTaps = 8;
-inline constexpr int kMaxStepTokens = 8;       // that delta_step takes a sequence
-inline constexpr int kDeltaStepDim = 128;      // dk and dv of delta_step
-inline constexpr int kMaxDeltaChunkDim = 128;  // dk and dv of delta_chunks, at most
+inline constexpr int kMaxStepTokens = 8;  // that delta_step takes a sequence
+inline constexpr int kDeltaDim = 128;     // dk and dv of delta_step and delta_chunks
 
 // Where a row's z of value head h begins in qkvz.
 __device__ __forceinline__ int z_column(const DeltaTask& task, int h) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What surrounds the chunked delta rule, for all rows at once: the convolution into `mixed` (q and
-// k normalised), gates, the conv state's new inputs; afterwards the gated norm.
-#include "kernels/cuda/delta_mixer_parts.cuh"
+// k normalised, as rows of two planes), gates, the conv state's new inputs; afterwards the gated
+// norm.
+#include "kernels/cuda/delta_mixer_chunks.cuh"
 
 namespace hotset::cuda {
 namespace {
@@ -52,6 +53,13 @@ __global__ void __launch_bounds__(kThreads) conv_state_kernel(DeltaTask task) {
   }
 }
 
+__device__ __forceinline__ float4 as4(const float* at) {
+  return *reinterpret_cast<const float4*>(at);
+}
+__device__ __forceinline__ float square_sum(const float4& x) {
+  return warp_sum(fmaf(x.x, x.x, fmaf(x.y, x.y, fmaf(x.z, x.z, x.w * x.w))));
+}
+
 // Block (x, y): row x of sequence y; a warp a head of q or k, a thread a value head's gates.
 __global__ void __launch_bounds__(kThreads) normalize_rows_kernel(DeltaTask task) {
   const SequenceRows rows = task.sequences[blockIdx.y];
@@ -59,14 +67,18 @@ __global__ void __launch_bounds__(kThreads) normalize_rows_kernel(DeltaTask task
   if (t >= rows.num_tokens) return;
   const int64_t at = rows.token_begin + t;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
+#pragma unroll 2
   for (int h = static_cast<int>(threadIdx.x) / kWarp; h < 2 * task.key_heads;
        h += kThreads / kWarp) {
-    float* x = task.mixed + at * task.channels + h * task.dk;
-    float total = 0.0f;
-    for (int i = lane; i < task.dk; i += kWarp) total = fmaf(x[i], x[i], total);
+    float* row = task.mixed + at * task.channels + h * kDeltaDim;
+    const float4 x = as4(row + 4 * lane);
     const float scale = h < task.key_heads ? task.query_scale : 1.0f;
-    const float factor = scale / sqrtf(warp_sum(total) + 1e-6f);
-    for (int i = lane; i < task.dk; i += kWarp) x[i] *= factor;
+    const float factor = scale / sqrtf(square_sum(x) + 1e-6f);  // every lane has read by now
+    const DeltaHalves a = delta_split(factor * x.x, factor * x.y),
+                      b = delta_split(factor * x.z, factor * x.w);
+    auto* planes = reinterpret_cast<uint2*>(row);
+    planes[lane] = make_uint2(a.high, b.high);
+    planes[kWarp + lane] = make_uint2(a.low, b.low);
   }
   for (int h = static_cast<int>(threadIdx.x); h < task.value_heads; h += kThreads) {
     const Gates gates = gates_of(gate_inputs(task, at, h));
@@ -81,14 +93,17 @@ __global__ void __launch_bounds__(kThreads) gated_norm_rows_kernel(DeltaTask tas
   const auto t = static_cast<int>(blockIdx.x);
   if (t >= rows.num_tokens) return;
   const int64_t at = rows.token_begin + t;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int column = static_cast<int>(threadIdx.x) % kWarp * 4;
+  const float4 norm = as4(task.norm + column);
+#pragma unroll 4
   for (int h = static_cast<int>(threadIdx.x) / kWarp; h < task.value_heads; h += kThreads / kWarp) {
-    float* o = task.out + (at * task.value_heads + h) * task.dv;
-    const float* z = task.qkvz + at * task.qkvz_dim + z_column(task, h);
-    float total = 0.0f;
-    for (int j = lane; j < task.dv; j += kWarp) total = fmaf(o[j], o[j], total);
-    const float inverse = 1.0f / sqrtf(warp_sum(total) / static_cast<float>(task.dv) + task.eps);
-    for (int j = lane; j < task.dv; j += kWarp) o[j] = o[j] * inverse * task.norm[j] * silu(z[j]);
+    float* out = task.out + (at * task.value_heads + h) * kDeltaDim + column;
+    const float4 o = as4(out);
+    const float4 z = as4(task.qkvz + at * task.qkvz_dim + z_column(task, h) + column);
+    const float inverse = 1.0f / sqrtf(square_sum(o) / static_cast<float>(kDeltaDim) + task.eps);
+    *reinterpret_cast<float4*>(out) =
+        make_float4(o.x * inverse * norm.x * silu(z.x), o.y * inverse * norm.y * silu(z.y),
+                    o.z * inverse * norm.z * silu(z.z), o.w * inverse * norm.w * silu(z.w));
   }
 }
 

@@ -12,7 +12,7 @@
 namespace hotset::cuda {
 namespace {
 
-constexpr int kDim = kDeltaStepDim;
+constexpr int kDim = kDeltaDim;
 constexpr int kHeadThreads = 256;
 constexpr int kHeadWarps = kHeadThreads / kWarp;
 constexpr int kLaneRows = kDim / kHeadWarps;
