@@ -2,7 +2,7 @@
 // The CPU's part of a decode step beside a GPU: experts of the 80B's size, chosen at random out of
 // a bank that no cache holds, against a plain read of the same bytes by the same threads.
 //
-//   experts_bench [--threads N,N] [--isa NAME] [--gib N] [--rounds N]
+//   experts_bench [--threads N] [--isa NAME] [--gib N] [--rounds N]
 //
 // GB/s count each expert that was chosen once. "of read" divides by the median plain read.
 #include <fmt/format.h>
@@ -13,6 +13,7 @@
 #include <cstring>
 #include <numeric>
 #include <random>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,10 +29,11 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kHidden = 2048, kWidth = 512;
+constexpr int64_t kExperts = 512;  // of a layer
 constexpr int32_t kTopK = 10;
 
 struct Options {
-  std::vector<int> threads = {15, 8};
+  int threads = 0;
   cpu::Isa isa = cpu::detect_isa();
   int64_t gib = 4;
   int rounds = 300;
@@ -114,6 +116,7 @@ uint64_t sum_words(const std::byte* data, int64_t bytes) {
 }
 
 struct Routing {
+  std::span<const ExpertView> layer;
   int64_t num_tokens = 0;
   int32_t top_k = 0;
   std::vector<int32_t> ids;     // -1: not asked for
@@ -122,13 +125,14 @@ struct Routing {
 
 class Bench {
  public:
-  Bench(int threads, const Options& options, HugeBuffer& memory)
+  Bench(const Options& options, HugeBuffer& memory)
       : options_(options),
         memory_(memory),
-        pool_(threads),
+        pool_(options.threads),
         queue_{pool_, options.isa, cpu::Arithmetic::kFast} {
     pool_.pin_caller();
-    queue_.scratch.reserve(moe_scratch_bytes(1024, kHidden, kWidth, kTopK, 1 << 16, threads));
+    queue_.scratch.reserve(
+        moe_scratch_bytes(1024, kHidden, kWidth, 16, kExperts, pool_.num_threads()));
     fork_join();
   }
   void format(const std::string& name, const PackedShape& code);
@@ -138,8 +142,8 @@ class Bench {
   void decode(const std::string& name, const Bank& bank, const Routing& shape_of);
   void prefill(const std::string& name, const Bank& bank, int64_t tokens_each);
   void draw(const Bank& bank, Routing& routing);
-  double plain_read(const Bank& bank, const std::vector<int32_t>& ids);
-  double products(const Bank& bank, const Routing& routing);
+  double plain_read(const Bank& bank, const Routing& routing);
+  double products(const Routing& routing);
 
   Options options_;
   HugeBuffer& memory_;
@@ -177,21 +181,20 @@ void Bench::fork_join() {
              cpu::isa_name(options_.isa), join * 1e6, (median(meeting) - join) * 1e5);
 }
 
-// As many tokens, ranks and choices as before, other experts.
+// As many tokens, ranks and choices as before, another layer, other experts.
 void Bench::draw(const Bank& bank, Routing& routing) {
-  const size_t num_experts = std::min<size_t>(512, bank.views().size());
-  std::vector<int32_t> names;  // of a layer's experts, anywhere in the bank
-  for (size_t e = 0; e < num_experts; ++e) {
-    names.push_back(
-        static_cast<int32_t>(rng_() % (bank.views().size() / num_experts) * num_experts + e));
-  }
+  const auto num_layers = bank.views().size() / kExperts;
+  routing.layer = std::span(bank.views())
+                      .subspan(rng_() % num_layers * kExperts, static_cast<size_t>(kExperts));
+  std::vector<int32_t> names(static_cast<size_t>(kExperts));
+  std::iota(names.begin(), names.end(), 0);
   routing.unique.clear();
   for (int64_t t = 0; t < routing.num_tokens; ++t) {
     for (int32_t k = 0; k < routing.top_k; ++k) {
       int32_t& id = routing.ids[static_cast<size_t>(t * routing.top_k + k)];
       if (id < 0) continue;
       std::swap(names[static_cast<size_t>(k)],
-                names[static_cast<size_t>(k) + rng_() % (num_experts - static_cast<size_t>(k))]);
+                names[static_cast<size_t>(k) + rng_() % (names.size() - static_cast<size_t>(k))]);
       id = names[static_cast<size_t>(k)];
       routing.unique.push_back(id);
     }
@@ -201,7 +204,8 @@ void Bench::draw(const Bank& bank, Routing& routing) {
                        routing.unique.end());
 }
 
-double Bench::plain_read(const Bank& bank, const std::vector<int32_t>& ids) {
+double Bench::plain_read(const Bank& bank, const Routing& routing) {
+  const std::vector<int32_t>& ids = routing.unique;
   const int64_t record = bank.record(), total = std::ssize(ids) * record;
   return seconds_of([&] {
     pool_.run([&](int worker, int num_workers) {
@@ -210,7 +214,7 @@ double Bench::plain_read(const Bank& bank, const std::vector<int32_t>& ids) {
       while (at < end) {
         const int64_t bytes = std::min(end, (at / record + 1) * record) - at;
         const ExpertView& view =
-            bank.views()[static_cast<size_t>(ids[static_cast<size_t>(at / record)])];
+            routing.layer[static_cast<size_t>(ids[static_cast<size_t>(at / record)])];
         sink_[worker * 8] += sum_words(view.gate.data + at % record, bytes);
         at += bytes;
       }
@@ -218,14 +222,14 @@ double Bench::plain_read(const Bank& bank, const std::vector<int32_t>& ids) {
   });
 }
 
-double Bench::products(const Bank& bank, const Routing& routing) {
+double Bench::products(const Routing& routing) {
   const MoeBatch batch{.x = x_.data(),
                        .num_tokens = routing.num_tokens,
                        .hidden = kHidden,
                        .top_k = routing.top_k,
                        .expert_ids = routing.ids.data(),
                        .expert_weights = x_.data()};
-  return seconds_of([&] { moe_outputs(queue_, bank.views(), batch, rows_.data()); });
+  return seconds_of([&] { moe_outputs(queue_, routing.layer, batch, rows_.data()); });
 }
 
 void Bench::decode(const std::string& name, const Bank& bank, const Routing& shape_of) {
@@ -234,9 +238,9 @@ void Bench::decode(const std::string& name, const Bank& bank, const Routing& sha
   for (int i = 0; i < options_.rounds; ++i) {
     draw(bank, routing);
     unique.push_back(static_cast<double>(routing.unique.size()));
-    reads.push_back(plain_read(bank, routing.unique) / unique.back());
+    reads.push_back(plain_read(bank, routing) / unique.back());
     draw(bank, routing);
-    times.push_back(products(bank, routing) / static_cast<double>(routing.unique.size()));
+    times.push_back(products(routing) / static_cast<double>(routing.unique.size()));
   }
   const double bytes = static_cast<double>(bank.record()), experts = median(unique);
   const double read = median(reads), time = median(times);
@@ -244,18 +248,22 @@ void Bench::decode(const std::string& name, const Bank& bank, const Routing& sha
              time * experts * 1e6, bytes / time / 1e9, bytes / read / 1e9, 100 * read / time);
 }
 
-// Experts that share no token: tokens_each for each of 512.
+// All experts of a layer, so many tokens each.
 void Bench::prefill(const std::string& name, const Bank& bank, int64_t tokens_each) {
-  constexpr int64_t kExperts = 256;
-  Routing routing{.num_tokens = kExperts * tokens_each / 8, .top_k = 8, .ids = {}, .unique = {}};
+  constexpr int32_t kRanks = 16;
+  Routing routing{.layer = {},
+                  .num_tokens = kExperts * tokens_each / kRanks,
+                  .top_k = kRanks,
+                  .ids = {},
+                  .unique = {}};
   for (int64_t i = 0; i < kExperts * tokens_each; ++i) {
     routing.ids.push_back(static_cast<int32_t>(i % kExperts));
   }
   std::vector<double> times;
-  for (int i = 0; i < 7; ++i) {
-    for (int32_t& id : routing.ids)
-      id = static_cast<int32_t>((id + kExperts) % std::ssize(bank.views()));
-    times.push_back(products(bank, routing));
+  for (size_t i = 0; i < 7; ++i) {
+    const size_t first = i * static_cast<size_t>(kExperts) % (bank.views().size() - kExperts);
+    routing.layer = std::span(bank.views()).subspan(first, static_cast<size_t>(kExperts));
+    times.push_back(products(routing));
   }
   const double time = median(times);
   fmt::print("{:<34}{:>6}{:>9.1f}{:>9.1f}   {:>9.0f} experts/s {:>7.0f} GMAC/s\n", name, kExperts,
@@ -267,18 +275,18 @@ void Bench::prefill(const std::string& name, const Bank& bank, int64_t tokens_ea
 void Bench::format(const std::string& name, const PackedShape& code) {
   const Bank bank(code, memory_, pool_);
   x_.resize(static_cast<size_t>(1024 * kHidden));
-  rows_.resize(static_cast<size_t>(1024 * 8 * kHidden));
+  rows_.resize(static_cast<size_t>(1024 * 16 * kHidden));
   for (float& v : x_) v = static_cast<float>(rng_() % 2001) / 1000.0f - 1.0f;
   fmt::print("{}: {} experts of {:.3f} MB\n{:<34}{:>6}{:>9}{:>9}{:>9}{:>9}\n", name,
              bank.views().size(), static_cast<double>(bank.record()) / 1e6, "case", "read", "us",
              "GB/s", "plain", "of read");
   for (const int experts : {1, 2, 3, 4, 5, 6, 7, 8}) {
-    Routing routing{.num_tokens = 1, .top_k = kTopK, .ids = {}, .unique = {}};
+    Routing routing{.layer = {}, .num_tokens = 1, .top_k = kTopK, .ids = {}, .unique = {}};
     for (int k = 0; k < kTopK; ++k) routing.ids.push_back(k < experts ? 0 : -1);
     decode(fmt::format("1 token, {} missed", experts), bank, routing);
   }
   for (const int64_t tokens : {2, 4, 8, 16}) {
-    Routing routing{.num_tokens = tokens, .top_k = kTopK, .ids = {}, .unique = {}};
+    Routing routing{.layer = {}, .num_tokens = tokens, .top_k = kTopK, .ids = {}, .unique = {}};
     for (int64_t i = 0; i < tokens * kTopK; ++i) routing.ids.push_back(rng_() % 20 < 7 ? -1 : 0);
     decode(fmt::format("{} tokens, 65 % missed", tokens), bank, routing);
   }
@@ -292,11 +300,7 @@ bool parse(int argc, char** argv, Options& options) {
     const std::string_view flag = argv[i];
     const char* value = argv[i + 1];
     if (flag == "--threads") {
-      options.threads.clear();
-      for (const char* at = value; at != nullptr; at = std::strchr(at, ',')) {
-        if (*at == ',') ++at;
-        options.threads.push_back(std::max(1, std::atoi(at)));
-      }
+      options.threads = std::max(0, std::atoi(value));
     } else if (flag == "--gib") {
       options.gib = std::max(1, std::atoi(value));
     } else if (flag == "--rounds") {
@@ -316,11 +320,9 @@ int run(const Options& options) {
   const PackedShape affine{
       .code = CodeKind::kAffine4, .scale = ScaleKind::kF16, .zero = 8, .group = 128};
   const PackedShape codebook{.code = CodeKind::kCodebook4, .scale = ScaleKind::kF16, .group = 64};
-  for (const int threads : options.threads) {
-    Bench bench(threads, options, *memory);
-    bench.format("affine4 g128", affine);
-    bench.format("codebook4 g64", codebook);
-  }
+  Bench bench(options, *memory);
+  bench.format("affine4 g128", affine);
+  bench.format("codebook4 g64", codebook);
   return 0;
 }
 
@@ -330,8 +332,7 @@ int run(const Options& options) {
 int main(int argc, char** argv) {
   hotset::Options options;
   if (!hotset::parse(argc, argv, options)) {
-    fmt::print(stderr,
-               "usage: experts_bench [--threads N,N] [--isa NAME] [--gib N] [--rounds N]\n");
+    fmt::print(stderr, "usage: experts_bench [--threads N] [--isa NAME] [--gib N] [--rounds N]\n");
     return 2;
   }
   return hotset::run(options);

@@ -230,6 +230,16 @@ TEST(Moe, OutputsAreTheSummandsOfTheSums) {
   EXPECT_EQ(sums, want);
 }
 
+TEST(Moe, NoChoiceLeavesAllRowsAlone) {
+  cpu::WorkerPool pool(2);
+  const Experts experts = make_experts(encodings()[0], 2, 32, 32, false);
+  const Routing routing{.ids = {-1, -1}, .weights = {1, 1}, .top_k = 2};
+  const std::vector<float> x = random_floats(32, 1);
+  for (const float y : run(experts, routing, x, cpu::detect_isa(), Arithmetic::kFast, pool, true)) {
+    EXPECT_EQ(y, -777.0f);
+  }
+}
+
 TEST(Moe, TokensWithoutExpertsAreZero) {
   cpu::WorkerPool pool(2);
   const Experts experts = make_experts(encodings()[1], 2, 24, 16, false);

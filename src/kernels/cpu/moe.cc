@@ -2,7 +2,8 @@
 #include "kernels/moe.h"
 
 #include <algorithm>
-#include <cstring>
+#include <atomic>
+#include <span>
 
 #include "kernels/cpu/moe_pass.h"
 
@@ -13,8 +14,7 @@ namespace {
 constexpr int64_t kActRows = 64;  // tiles of one gate·up piece with one token
 constexpr int64_t kLine = 64;
 constexpr int64_t kLinesAtOnce = 16;
-constexpr int64_t kFirstBytes = int64_t{8} << 10;    // prefetched while inputs are prepared
-constexpr int64_t kAheadBytes = int64_t{192} << 10;  // while waiting; fits a small L2 cache
+constexpr int64_t kAheadBytes = int64_t{128} << 10;  // prefetched while waiting; fits a small L2
 
 void prefetch_lines(const std::byte* at, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += kLine) __builtin_prefetch(at + i, 0, 2);
@@ -48,11 +48,94 @@ class Ahead {
 
 }  // namespace
 
-void MoePass::prepare_token_inputs(Range tokens, int64_t row_offset) {
+// The units of gate and up that a thread computes, one after the other.
+class MoePass::GateUpWalk {
+ public:
+  GateUpWalk(MoePass& pass, int worker)
+      : pass_(pass), cost_(even_share(pass.dealt_cost_, worker, pass.num_workers_)) {}
+
+  Chunk next() {
+    while (dealt_ < pass_.num_active_) {
+      const ActiveExpert& expert = pass_.active_[dealt_];
+      Range tiles = tile_share(cost_, before_, expert.unit_cost, expert.num_tiles);
+      tiles.begin = std::max(tiles.begin, done_);
+      if (tiles.begin < tiles.end) {
+        done_ =
+            std::min(tiles.end, tiles.begin + std::max<int64_t>(1, kActRows / expert.num_slots));
+        return {&expert, {tiles.begin, done_}};
+      }
+      before_ += expert.unit_cost * expert.num_tiles;
+      done_ = 0;
+      dealt_ = before_ < cost_.end ? dealt_ + 1 : pass_.num_active_;
+    }
+    const int64_t unit = pass_.next_unit_.fetch_add(1, std::memory_order_relaxed);
+    if (unit >= pass_.num_units_) return {};
+    const ActiveExpert* expert = &pass_.active_[taken_];
+    while (unit >= expert->first_unit + expert->num_tiles) expert = &pass_.active_[++taken_];
+    const int64_t tile = unit - expert->first_unit;
+    return {expert, {tile, tile + 1}};
+  }
+
+ private:
+  MoePass& pass_;
+  Range cost_;
+  int64_t before_ = 0;  // cost of the experts before dealt_
+  int64_t dealt_ = 0;   // expert
+  int64_t done_ = 0;    // tiles of it
+  int64_t taken_ = 0;   // expert of the last unit that was not dealt
+};
+
+// The same for down. When outputs are summed a chunk stands for its tiles of all experts.
+class MoePass::DownWalk {
+ public:
+  DownWalk(MoePass& pass, int worker)
+      : pass_(pass), dealt_(even_share(pass.dealt_down_units_, worker, pass.num_workers_)) {}
+
+  Chunk next() {
+    if (dealt_.begin < dealt_.end) return unit(dealt_.begin++);
+    return unit(pass_.next_down_unit_.fetch_add(1, std::memory_order_relaxed));
+  }
+  // What was dealt, the i-th run of weights in the order of reading.
+  [[nodiscard]] std::span<const std::byte> dealt_run(int64_t i) const {
+    const int64_t runs = pass_.each_output_ ? 1 : pass_.num_active_;
+    if (dealt_.begin + i / runs >= dealt_.end) return {};
+    const Chunk chunk = unit(dealt_.begin + i / runs);
+    const Projection& down = chunk.expert[i % runs].down;
+    return {down.tile(chunk.tiles.begin), down.tile(chunk.tiles.end)};
+  }
+
+ private:
+  [[nodiscard]] Chunk unit(int64_t unit) const {
+    if (unit >= pass_.num_down_units_) return {};
+    const int64_t tile = unit % pass_.units_a_row_ * pass_.down_tiles_;
+    const int64_t end = ceil_div(pass_.batch_.hidden, kTileRows);
+    return {&pass_.active_[unit / pass_.units_a_row_],
+            {tile, std::min(tile + pass_.down_tiles_, end)}};
+  }
+
+  MoePass& pass_;
+  Range dealt_;
+};
+
+// Groups of columns of all tokens, shared out evenly.
+void MoePass::prepare_token_inputs(int worker) {
   for (int64_t i = 0; i < num_shared_; ++i) {
-    for (int64_t t = tokens.begin; t < tokens.end; ++t) {
-      prepare_row(kernels_, shared_[i].key, shared_[i].values, row_offset + t,
-                  batch_.x + t * batch_.hidden, batch_.hidden);
+    const InputKey& key = shared_[i].key;
+    if (!key.integer) continue;  // x as it is
+    const Activations& to = shared_[i].values;
+    const int64_t groups = to.group_stride, subs = to.sub_stride / groups;
+    const Range share = even_share(batch_.num_tokens * groups, worker, num_workers_);
+    for (int64_t at = share.begin; at < share.end;) {
+      const int64_t token = at / groups, group = at % groups;
+      const int64_t end = std::min(groups, group + share.end - at);
+      const int64_t col = group * key.group;
+      const int64_t cols = std::min(end * key.group, batch_.hidden) - col;
+      kernels_.quantize(batch_.x + token * batch_.hidden + col, nullptr, cols, key.group,
+                        to.q + token * to.q_stride + col,
+                        to.scale + token * to.sub_stride + group * subs,
+                        to.sum + token * to.sub_stride + group * subs,
+                        to.group_sum + token * to.group_stride + group);
+      at += end - group;
     }
   }
 }
@@ -84,36 +167,25 @@ void MoePass::prepare_down_inputs(Range slots) {
   });
 }
 
-// What a thread will read first.
-void MoePass::prefetch_gate(int worker) const {
-  const Range cost = even_share(gate_up_cost_, worker, num_workers_);
-  int64_t before = 0;
-  for (int64_t i = 0; i < num_active_; ++i) {
-    const ActiveExpert& expert = active_[i];
-    const Range units = tile_share(cost, before, expert.unit_cost, expert.num_units);
-    before += expert.unit_cost * expert.num_units;
-    if (units.begin == units.end) continue;
-    prefetch_lines(expert.gate.tile(units.begin * unit_),
-                   std::min(kFirstBytes, expert.gate.format->tile_bytes));
-    return;
-  }
-}
-
 void MoePass::prepare_inputs(int worker) {
-  if (reads_ahead_) prefetch_gate(worker);
-  if (input_copies_ > 1) {
-    prepare_token_inputs({0, batch_.num_tokens}, worker * batch_.num_tokens);
-    if (!any_per_slot_) return;
-  } else {
-    prepare_token_inputs(even_share(batch_.num_tokens, worker, num_workers_), 0);
-  }
+  prepare_token_inputs(worker);
   if (any_per_slot_) prepare_slot_inputs(even_share(num_slots_, worker, num_workers_));
-  queue_.pool.barrier();
+  Ahead ahead(reads_ahead_ ? kAheadBytes : 0);
+  const Chunk first = GateUpWalk(*this, worker).next();
+  queue_.pool.barrier([&] {
+    return ahead([&](int64_t i) -> std::span<const std::byte> {
+      if (i > 0 || first.expert == nullptr) return {};
+      const Projection& gate = first.expert->gate;
+      return {gate.tile(first.tiles.begin), gate.tile(first.tiles.end)};
+    });
+  });
 }
 
-// All slots against a run of at most kActRows tiles.
-void MoePass::gate_up_tiles(const ActiveExpert& expert, Range tiles, int worker,
-                            const std::byte* next) {
+// All slots against a run of at most kActRows tiles. next(), called once, says what is read then.
+template <typename NextFn>
+void MoePass::gate_up_tiles(const Chunk& chunk, const NextFn& next) {
+  const ActiveExpert& expert = *chunk.expert;
+  const Range tiles = chunk.tiles;
   const int64_t width = (tiles.end - tiles.begin) * kTileRows;
   const int64_t rows = std::min(width, expert.gate.weight->rows - tiles.begin * kTileRows);
   const int64_t max_slots = kActRows * kTileRows / width;
@@ -123,23 +195,37 @@ void MoePass::gate_up_tiles(const ActiveExpert& expert, Range tiles, int worker,
     float* gate = act_ + (expert.slot_begin + first) * max_width_ + tiles.begin * kTileRows;
     const auto multiply = [&](const Projection& p, float* y, int64_t ldy, const std::byte* then) {
       Activations input = p.input;
-      if (input.rows == nullptr) {
-        input = input.from_row(first);
-      } else {
-        if (input.q != nullptr && input_copies_ > 1) {
-          input = input.from_row(worker * batch_.num_tokens);
-        }
+      if (input.rows != nullptr) {
         input.rows += first;
+      } else {
+        input = input.from_row(first);
       }
       run_tiles(kernels_, *p.weight, *p.format, input, tiles, count, y, ldy, then);
     };
+    const bool last = first + count == expert.num_slots;
     multiply(expert.gate, gate, max_width_, expert.up.tile(tiles.begin));
-    multiply(expert.up, up, width, next);
+    multiply(expert.up, up, width, last ? next() : expert.gate.tile(tiles.begin));
     for (int64_t i = 0; i < count; ++i) {
       kernels_.silu_mul(rows, gate + i * max_width_, up + i * width);
     }
-    if (quantize_early_) quantize_act(expert, tiles, {first, first + count});
   }
+  if (quantize_early_) quantize_pairs(expert, tiles);
+}
+
+// The two tiles of a sub-block may be two threads': who comes second rounds it.
+void MoePass::quantize_pairs(const ActiveExpert& expert, Range tiles) {
+  constexpr int64_t kPair = kSubBlock / kTileRows;
+  static_assert(kPair == 2);
+  const Range slots{0, expert.num_slots};
+  const auto half = [&](int64_t tile) {
+    const std::atomic_ref<uint8_t> done(pair_tiles_[(expert.first_unit + tile) / kPair]);
+    if (done.fetch_add(1, std::memory_order_acq_rel) == 0) return;
+    quantize_act(expert, {tile / kPair * kPair, tile / kPair * kPair + kPair}, slots);
+  };
+  if (tiles.begin % kPair != 0) half(tiles.begin++);
+  const int64_t whole = tiles.end - (tiles.end - tiles.begin) % kPair;
+  if (tiles.begin < whole) quantize_act(expert, {tiles.begin, whole}, slots);
+  if (whole < tiles.end) half(whole);
 }
 
 // Sub-blocks alone, as groups of their own; sum_down_groups() adds up what real groups need.
@@ -153,30 +239,6 @@ void MoePass::quantize_act(const ActiveExpert& expert, Range tiles, Range slots)
                       kSubBlock, to.q + slot * to.q_stride + begin, to.scale + sub, to.sum + sub,
                       sums);
   }
-}
-
-// One slot takes its expert's tiles in long runs, as memory likes it; many slots take few at once.
-void MoePass::gate_up_share(int worker) {
-  const Range cost = even_share(gate_up_cost_, worker, num_workers_);
-  const ActiveExpert* waiting = nullptr;
-  Range waiting_tiles;
-  const auto finish = [&](const std::byte* next) {
-    if (waiting != nullptr) gate_up_tiles(*waiting, waiting_tiles, worker, next);
-  };
-  int64_t before = 0;
-  for (int64_t i = 0; i < num_active_; ++i) {
-    const ActiveExpert& expert = active_[i];
-    const Range units = tile_share(cost, before, expert.unit_cost, expert.num_units);
-    const int64_t run = std::max<int64_t>(1, kActRows / unit_ / expert.num_slots);
-    for (int64_t unit = units.begin; unit < units.end; unit += run) {
-      const Range tiles{unit * unit_, std::min(unit + run, units.end) * unit_};
-      finish(expert.gate.tile(tiles.begin));
-      waiting = &expert;
-      waiting_tiles = tiles;
-    }
-    before += expert.unit_cost * expert.num_units;
-  }
-  finish(num_active_ > 0 ? active_[0].down.tile(down_begin_[worker]) : nullptr);
 }
 
 // y[t, rows] = Σ over the token's ranks, in order.
@@ -209,61 +271,68 @@ void MoePass::sum_down_groups(int worker) {
 }
 
 // All of an expert's slots against tiles of down, to where they are summed or wanted.
-void MoePass::down_tiles(const ActiveExpert& expert, Range piece, int worker,
-                         const std::byte* next) {
+void MoePass::down_tiles(const Chunk& chunk, int worker, const std::byte* next) {
+  const ActiveExpert& expert = *chunk.expert;
   const Projection& down = expert.down;
   Activations input = down.input;
   if (quantize_early_) {
     input.group_sum = group_sums_ + (worker * num_slots_ + expert.slot_begin) * max_groups_;
     input.group_stride = max_groups_;
   }
-  const int64_t first_row = piece.begin * kTileRows;
+  const int64_t first_row = chunk.tiles.begin * kTileRows;
   const auto out = [&](int64_t slot) {
     return y_ + pair_of_[expert.slot_begin + slot] * batch_.hidden + first_row;
   };
   if (each_output_ && expert.num_slots == 1) {
-    run_tiles(kernels_, *down.weight, *down.format, input, piece, 1, out(0), batch_.hidden, next);
+    run_tiles(kernels_, *down.weight, *down.format, input, chunk.tiles, 1, out(0), batch_.hidden,
+              next);
     return;
   }
-  const int64_t ld_partial = partial_tiles_ * kTileRows;
-  float* partial = partial_of(worker) + expert.slot_begin * ld_partial;
-  run_tiles(kernels_, *down.weight, *down.format, input, piece, expert.num_slots, partial,
+  const int64_t ld_partial = down_tiles_ * kTileRows;
+  float* partial = partial_of(worker) + (each_output_ ? 0 : expert.slot_begin * ld_partial);
+  run_tiles(kernels_, *down.weight, *down.format, input, chunk.tiles, expert.num_slots, partial,
             ld_partial, next);
   if (!each_output_) return;
-  const int64_t count = std::min(piece.end * kTileRows, batch_.hidden) - first_row;
+  const int64_t count = std::min(chunk.tiles.end * kTileRows, batch_.hidden) - first_row;
   for (int64_t slot = 0; slot < expert.num_slots; ++slot) {
     std::copy_n(partial + slot * ld_partial, count, out(slot));
   }
 }
 
-// A thread owns rows of the output, so that the sum over experts needs no further meeting.
-void MoePass::down_share(int worker) {
-  const Range tiles{down_begin_[worker], down_begin_[worker + 1]};
-  for (int64_t begin = tiles.begin; begin < tiles.end; begin += partial_tiles_) {
-    const Range piece{begin, std::min(begin + partial_tiles_, tiles.end)};
-    for (int64_t i = 0; i < num_active_; ++i) {
-      const bool last = i + 1 == num_active_;
-      const std::byte* next = active_[last ? 0 : i + 1].down.tile(last ? piece.end : begin);
-      down_tiles(active_[i], piece, worker, last && piece.end == tiles.end ? nullptr : next);
+void MoePass::down_share(DownWalk& walk, int worker) {
+  const int64_t runs = each_output_ ? 1 : num_active_;
+  for (Chunk now = walk.next(); now.expert != nullptr;) {
+    const Chunk then = walk.next();
+    for (int64_t i = 0; i < runs; ++i) {
+      const ActiveExpert* expert = now.expert + i;
+      const std::byte* next = i + 1 < runs             ? expert[1].down.tile(now.tiles.begin)
+                              : then.expert != nullptr ? then.expert->down.tile(then.tiles.begin)
+                                                       : nullptr;
+      down_tiles({expert, now.tiles}, worker, next);
     }
-    if (each_output_) continue;
-    sum_experts({begin * kTileRows, std::min(piece.end * kTileRows, batch_.hidden)},
-                partial_of(worker), partial_tiles_ * kTileRows);
+    if (!each_output_) {
+      sum_experts({now.tiles.begin * kTileRows, std::min(now.tiles.end * kTileRows, batch_.hidden)},
+                  partial_of(worker), down_tiles_ * kTileRows);
+    }
+    now = then;
   }
 }
 
 void MoePass::work(int worker) {
   prepare_inputs(worker);
-  gate_up_share(worker);
-  const int64_t first = down_begin_[worker];
-  const int64_t end = std::min(down_begin_[worker + 1], first + partial_tiles_);
-  const auto down_run = [&](int64_t i) -> std::span<const std::byte> {
-    if (i >= num_active_) return {};
-    const Projection& down = active_[i].down;
-    return {down.tile(first), down.tile(end)};
-  };
+  DownWalk down(*this, worker);
+  const std::span<const std::byte> down_first = down.dealt_run(0);
+  GateUpWalk gate_up(*this, worker);
+  for (Chunk now = gate_up.next(); now.expert != nullptr;) {
+    Chunk then;
+    gate_up_tiles(now, [&] {
+      then = gate_up.next();
+      return then.expert != nullptr ? then.expert->gate.tile(then.tiles.begin) : down_first.data();
+    });
+    now = then;
+  }
   Ahead ahead(reads_ahead_ ? kAheadBytes : 0);
-  const auto meanwhile = [&] { return ahead(down_run); };
+  const auto meanwhile = [&] { return ahead([&](int64_t i) { return down.dealt_run(i); }); };
   queue_.pool.barrier(meanwhile);
   if (quantize_early_) {
     sum_down_groups(worker);
@@ -271,7 +340,7 @@ void MoePass::work(int worker) {
     prepare_down_inputs(even_share(num_slots_, worker, num_workers_));
     queue_.pool.barrier(meanwhile);
   }
-  down_share(worker);
+  down_share(down, worker);
 }
 
 void MoePass::run() {

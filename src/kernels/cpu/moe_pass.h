@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // One pass of moe_experts over up to kMaxTokens tokens: what moe_plan.cc works out before the
 // threads start, and what each of them does (moe.cc).
+//
+// Work is a list of units (a tile of gate and up; some tiles of down). The first part of the list
+// is dealt out in runs, as memory likes it; the rest is taken unit by unit, since cores differ by a
+// third in what memory gives them. Who computes what changes no result.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <span>
 
@@ -28,9 +33,9 @@ struct Projection {
 struct ActiveExpert {
   int64_t slot_begin = 0;
   int64_t num_slots = 0;
-  int64_t unit_cost = 0;  // of a unit of gate and up; see tile_cost
-  int64_t num_units = 0;
-  int64_t down_tile_cost = 0;
+  int64_t num_tiles = 0;   // of gate, as of up
+  int64_t first_unit = 0;  // of gate and up, in the list of all experts; a unit a tile
+  int64_t unit_cost = 0;   // see tile_cost
   Projection gate, up, down;
 };
 
@@ -61,29 +66,34 @@ class MoePass {
                        const Projection* previous);
   void plan_token_input(Projection& p, const ActiveExpert& expert);
   void plan_expert(int64_t i);
-  void plan_costs();
-  [[nodiscard]] int64_t gate_up_cost_before(int worker) const;
-  void plan_shares();
+  void plan_gate_up();
+  void plan_down();
   [[nodiscard]] bool quantizes_early(const Projection& down) const;
 
   // By each of them.
+  struct Chunk {
+    const ActiveExpert* expert = nullptr;  // null: nothing is left
+    Range tiles;
+  };
+  class GateUpWalk;
+  class DownWalk;
   void work(int worker);
-  void prefetch_gate(int worker) const;
   void prepare_inputs(int worker);
-  void prepare_token_inputs(Range tokens, int64_t row_offset);
+  void prepare_token_inputs(int worker);
   void prepare_slot_inputs(Range slots);
-  void gate_up_share(int worker);
-  void gate_up_tiles(const ActiveExpert& expert, Range tiles, int worker, const std::byte* next);
+  template <typename NextFn>
+  void gate_up_tiles(const Chunk& chunk, const NextFn& next);
   void quantize_act(const ActiveExpert& expert, Range tiles, Range slots);
+  void quantize_pairs(const ActiveExpert& expert, Range tiles);
   void prepare_down_inputs(Range slots);
   void sum_down_groups(int worker);
-  void down_share(int worker);
-  void down_tiles(const ActiveExpert& expert, Range piece, int worker, const std::byte* next);
+  void down_share(DownWalk& walk, int worker);
+  void down_tiles(const Chunk& chunk, int worker, const std::byte* next);
   void sum_experts(Range rows, const float* partial, int64_t ld_partial);
   template <typename Fn>
   void for_slots(Range slots, Fn fn);
   [[nodiscard]] float* partial_of(int worker) const {
-    return partial_ + worker * partial_tiles_ * kTileRows * num_slots_;
+    return partial_ + worker * down_tiles_ * kTileRows * partial_slots_;
   }
 
   Queue& queue_;
@@ -105,21 +115,26 @@ class MoePass {
   int64_t num_formats_ = 0;
   SharedInput* shared_ = nullptr;  // [num_shared]
   int64_t num_shared_ = 0;
-  int64_t input_copies_ = 1;   // of the shared inputs: one, or one a worker
   bool any_per_slot_ = false;  // some gate or up reads rows made for its expert alone
   bool any_down_prepared_ = false;
   bool reads_ahead_ = false;     // bound by memory: who waits prefetches
   bool quantize_early_ = false;  // who computes a sub-block of down's input also rounds it
   int64_t max_width_ = 0;
-  int64_t unit_ = 1;               // tiles of gate and up that stay together
-  int64_t gate_up_cost_ = 0;       // of all experts
-  int64_t down_tile_cost_ = 0;     // of a tile of each
   int64_t max_groups_ = 0;         // of a down's columns
-  int64_t* down_begin_ = nullptr;  // [num_workers + 1] first tile of each worker
   float* act_ = nullptr;           // [num_slots, max_width]
   float* group_sums_ = nullptr;    // [num_workers, num_slots, max_groups] with quantize_early_
-  float* partial_ = nullptr;       // [num_workers, partial_rows, num_slots] in pieces
-  int64_t partial_tiles_ = 0;      // tiles of hidden a thread finishes at once
+  uint8_t* pair_tiles_ = nullptr;  // [units / 2] tiles done of each pair, with quantize_early_
+
+  int64_t num_units_ = 0;    // of gate and up
+  int64_t dealt_cost_ = 0;   // of those dealt out
+  int64_t down_tiles_ = 1;   // of a unit of down: those of one expert, or of all in order
+  int64_t units_a_row_ = 0;  // of down, until all tiles of an expert are done
+  int64_t num_down_units_ = 0;
+  int64_t dealt_down_units_ = 0;
+  int64_t partial_slots_ = 0;
+  float* partial_ = nullptr;  // [num_workers, partial_slots, down_tiles · 16]
+  alignas(64) std::atomic<int64_t> next_unit_{0};
+  alignas(64) std::atomic<int64_t> next_down_unit_{0};
 };
 
 }  // namespace hotset::cpu

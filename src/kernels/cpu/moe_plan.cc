@@ -10,19 +10,14 @@ namespace {
 
 constexpr int64_t kPartialBytes = int64_t{1} << 20;  // of down's outputs before they are summed
 constexpr int64_t kAmxTokens = 16;                   // from which on AMX is used
-constexpr int64_t kOwnInputTokens = 2;  // up to which every thread prepares the inputs for itself
-constexpr int64_t kFewSlots = 256;      // up to which a pass is bound by memory
-constexpr int64_t kShapes = 3;          // of projections that formats are kept for
+constexpr int64_t kFewSlots = 256;                   // up to which a pass is bound by memory
+constexpr int64_t kShapes = 3;                       // of projections that formats are kept for
+constexpr int64_t kDealtPercent = 60;                // of the work; the rest is taken bit by bit
+constexpr int64_t kDownUnits = 10;                   // of a thread, about
 
-int64_t partial_tiles_of(int64_t num_slots, int64_t hidden, int64_t num_workers) {
-  const int64_t tile_bytes = std::max<int64_t>(1, num_slots) * kTileRows * 4;
-  const int64_t tiles = ceil_div(ceil_div(hidden, kTileRows), num_workers);
-  // A share of down may be longer than the mean by what gate and up fell short of.
-  return std::clamp<int64_t>(kPartialBytes / tile_bytes, 1, 2 * tiles);
-}
-
-int64_t input_copies(int64_t num_tokens, int64_t num_workers) {
-  return num_tokens <= kOwnInputTokens ? num_workers : 1;
+// Of a unit of down that so many slots take part in.
+int64_t most_down_tiles(int64_t num_slots) {
+  return std::max<int64_t>(1, kPartialBytes / (std::max<int64_t>(1, num_slots) * kTileRows * 4));
 }
 
 bool same_format(const PackedMatrix& a, const PackedMatrix& b) {
@@ -53,12 +48,11 @@ void MoePass::plan() {
   act_ = queue_.scratch.take<float>(num_slots_ * max_width_);
   shared_ = queue_.scratch.take<SharedInput>(2 * num_active_);
   formats_ = queue_.scratch.take<TileFormat>(kShapes * num_active_);
-  input_copies_ = input_copies(batch_.num_tokens, num_workers_);
   reads_ahead_ = num_slots_ <= kFewSlots;
   quantize_early_ = reads_ahead_;
   for (int64_t i = 0; i < num_active_; ++i) plan_expert(i);
-  plan_costs();
-  plan_shares();
+  plan_gate_up();
+  plan_down();
 }
 
 // The views of a step's experts are cold, one cache miss after the other.
@@ -138,9 +132,8 @@ void MoePass::plan_token_input(Projection& p, const ActiveExpert& expert) {
   int64_t i = 0;
   while (i < num_shared_ && !(shared_[i].key == p.key)) ++i;
   if (i == num_shared_) {
-    shared_[num_shared_++] = {
-        p.key, take_activations(queue_.scratch, p.key, input_copies_ * batch_.num_tokens,
-                                batch_.hidden, batch_.x, batch_.hidden)};
+    shared_[num_shared_++] = {p.key, take_activations(queue_.scratch, p.key, batch_.num_tokens,
+                                                      batch_.hidden, batch_.x, batch_.hidden)};
   }
   p.input = shared_[i].values;
   p.input.rows = token_of_ + expert.slot_begin;
@@ -176,60 +169,48 @@ bool MoePass::quantizes_early(const Projection& down) const {
          weight.cols % weight.group == 0;
 }
 
-void MoePass::plan_costs() {
-  unit_ = quantize_early_ ? kSubBlock / kTileRows : 1;
+void MoePass::plan_gate_up() {
   const auto cost = [](const Projection& p, int64_t num_slots) {
     return tile_cost(p.format->tile_bytes, p.format->cols, num_slots);
   };
+  int64_t total = 0;
   for (int64_t i = 0; i < num_active_; ++i) {
     ActiveExpert& expert = active_[i];
-    const int64_t slots = expert.num_slots;
-    expert.unit_cost = unit_ * (cost(expert.gate, slots) + cost(expert.up, slots));
-    expert.num_units = ceil_div(expert.gate.weight->num_tiles(), unit_);
-    expert.down_tile_cost = cost(expert.down, slots);
-    gate_up_cost_ += expert.unit_cost * expert.num_units;
-    down_tile_cost_ += expert.down_tile_cost;
+    expert.num_tiles = expert.gate.weight->num_tiles();
+    expert.first_unit = num_units_;
+    expert.unit_cost = cost(expert.gate, expert.num_slots) + cost(expert.up, expert.num_slots);
+    num_units_ += expert.num_tiles;
+    total += expert.unit_cost * expert.num_tiles;
   }
-}
-
-// What gate and up cost the workers ahead of this one.
-int64_t MoePass::gate_up_cost_before(int worker) const {
-  const int64_t limit = even_share(gate_up_cost_, worker, num_workers_).begin;
-  int64_t before = 0;
-  for (int64_t i = 0; i < num_active_; ++i) {
+  dealt_cost_ = total * kDealtPercent / 100;
+  int64_t before = 0, dealt = 0;
+  for (int64_t i = 0; i < num_active_ && before < dealt_cost_; ++i) {
     const ActiveExpert& expert = active_[i];
-    const int64_t cost = expert.unit_cost * expert.num_units;
-    if (before + cost > limit) {
-      return before + expert.unit_cost *
-                          tile_share({0, limit}, before, expert.unit_cost, expert.num_units).end;
-    }
-    before += cost;
+    dealt += tile_share({0, dealt_cost_}, before, expert.unit_cost, expert.num_tiles).end;
+    before += expert.unit_cost * expert.num_tiles;
   }
-  return before;
-}
-
-// Gate and up are split by cost, in units of tiles; a thread whose units came to less than its due
-// gets more of down, which it begins to read while the others finish.
-void MoePass::plan_shares() {
+  next_unit_ = dealt;
   if (quantize_early_) {
+    pair_tiles_ = queue_.scratch.take<uint8_t>(num_units_ / 2);
+    std::fill(pair_tiles_, pair_tiles_ + num_units_ / 2, uint8_t{0});
     group_sums_ = queue_.scratch.take<float>(num_workers_ * num_slots_ * max_groups_);
   }
+}
+
+// A unit of down is a piece of one expert, or, when outputs are summed, of all, so that the sum
+// needs no further meeting.
+void MoePass::plan_down() {
   const int64_t num_tiles = ceil_div(batch_.hidden, kTileRows);
-  const int64_t total = gate_up_cost_ + down_tile_cost_ * num_tiles;
-  down_begin_ = queue_.scratch.take<int64_t>(num_workers_ + 1);
-  down_begin_[0] = 0;
-  for (int worker = 1; worker < num_workers_; ++worker) {
-    int64_t begin = even_share(num_tiles, worker, num_workers_).begin;
-    if (reads_ahead_ && down_tile_cost_ > 0) {
-      const int64_t due =
-          even_share(total, worker, num_workers_).begin - gate_up_cost_before(worker);
-      begin = std::clamp<int64_t>(due / down_tile_cost_, 0, num_tiles);
-    }
-    down_begin_[worker] = std::max(begin, down_begin_[worker - 1]);
-  }
-  down_begin_[num_workers_] = num_tiles;
-  partial_tiles_ = partial_tiles_of(num_slots_, batch_.hidden, num_workers_);
-  partial_ = queue_.scratch.take<float>(num_workers_ * partial_tiles_ * num_slots_ * kTileRows);
+  const int64_t rows = each_output_ ? num_active_ : 1;
+  partial_slots_ = each_output_ ? std::min(batch_.num_tokens, num_slots_) : num_slots_;
+  const int64_t wanted =
+      std::max<int64_t>(1, ceil_div(rows * num_tiles, num_workers_ * kDownUnits));
+  down_tiles_ = std::min({wanted, most_down_tiles(partial_slots_), num_tiles});
+  units_a_row_ = ceil_div(num_tiles, down_tiles_);
+  num_down_units_ = rows * units_a_row_;
+  dealt_down_units_ = num_down_units_ * kDealtPercent / 100;
+  next_down_unit_ = dealt_down_units_;
+  partial_ = queue_.scratch.take<float>(num_workers_ * down_tiles_ * kTileRows * partial_slots_);
 }
 
 size_t MoePass::scratch_bytes(int64_t num_tokens, int64_t hidden, int64_t max_width, int32_t top_k,
@@ -237,23 +218,22 @@ size_t MoePass::scratch_bytes(int64_t num_tokens, int64_t hidden, int64_t max_wi
   const int64_t tokens = std::min(num_tokens, kMaxTokens);
   const int64_t slots = tokens * top_k;
   const int64_t active = std::min(slots, num_experts);
-  const int64_t lists =
-      4 * (num_experts + 1 + 3 * slots + active) + 8 * (num_threads + 1) + 20 * 64;
+  const int64_t lists = 4 * (num_experts + 1 + 3 * slots + active) + 20 * 64;
   const auto per_active = static_cast<int64_t>(sizeof(ActiveExpert) + 2 * sizeof(SharedInput) +
                                                kShapes * sizeof(TileFormat));
   const int64_t max_groups = ceil_div(max_width, kSubBlock);
   const int64_t few_slots = std::min(slots, kFewSlots);
-  const int64_t copies = std::max(tokens, std::min(tokens, kOwnInputTokens) * num_threads);
+  const int64_t tiles = ceil_div(hidden, kTileRows);
+  const int64_t tile_bytes = slots * kTileRows * 4;  // of outputs
   size_t bytes = static_cast<size_t>(lists + active * (per_active + 3 * 4 * 64));
-  bytes += input_bytes_bound(2 * copies, hidden);       // two groupings in the model's order
-  bytes += 2 * input_bytes_bound(slots, hidden);        // gate and up in orders of their own
-  bytes += input_bytes_bound(slots, max_width);         // down
-  bytes += static_cast<size_t>(slots * max_width * 4);  // act
+  bytes += input_bytes_bound(2 * tokens, hidden);              // two groupings in the model's order
+  bytes += 2 * input_bytes_bound(slots, hidden);               // gate and up in orders of their own
+  bytes += input_bytes_bound(slots, max_width);                // down
+  bytes += static_cast<size_t>(slots * max_width * 4);         // act
+  bytes += static_cast<size_t>(few_slots * (max_groups + 1));  // pair_tiles_
   bytes += static_cast<size_t>(num_threads * few_slots * max_groups * 4);
-  // Of any number of slots up to this, as partial_tiles_of has it.
-  const int64_t most = slots * kTileRows * 4;
-  const int64_t tiles = partial_tiles_of(1, hidden, num_threads);
-  bytes += static_cast<size_t>(num_threads * std::min(std::max(kPartialBytes, most), most * tiles));
+  bytes += static_cast<size_t>(num_threads *
+                               std::min(std::max(kPartialBytes, tile_bytes), tile_bytes * tiles));
   return bytes;
 }
 
