@@ -158,8 +158,8 @@ void GatedAttentionOnGpu::run_step(const std::vector<int32_t>& tokens, const Tol
 }
 
 void GatedAttentionOnGpu::compare(const GatedAttention& layer,
-                                  const std::vector<std::vector<int32_t>>& steps, double tolerance,
-                                  const std::string& what) {
+                                  const std::vector<std::vector<int32_t>>& steps,
+                                  const Tolerance& tolerance, const std::string& what) {
   int64_t most = 0;
   for (size_t s = 0; s < steps[0].size(); ++s) {
     int64_t sum = 0;
