@@ -14,6 +14,7 @@ namespace {
 constexpr int64_t kActRows = 64;  // tiles of one gate·up piece with one token
 constexpr int64_t kLine = 64;
 constexpr int64_t kLinesAtOnce = 16;
+constexpr int64_t kPlanBytes = int64_t{16} << 10;
 constexpr int64_t kAheadBytes = int64_t{128} << 10;  // prefetched while waiting; fits a small L2
 
 void prefetch_lines(const std::byte* at, int64_t bytes) {
@@ -163,11 +164,20 @@ void MoePass::prepare_slot_inputs(Range slots) {
 void MoePass::prepare_down_inputs(Range slots) {
   for_slots(slots, [&](const ActiveExpert& expert, int64_t row, int64_t slot) {
     const Projection& down = expert.down;
-    prepare_row(kernels_, down.key, down.input, row, act_ + slot * max_width_, down.weight->cols);
+    prepare_row(kernels_, down.key, down.input, row, act_ + slot * max_width_, down.weight.cols);
   });
 }
 
+// It lies in the caller's cache; line by line, when needed, would be slow.
+void MoePass::prefetch_plan() const {
+  const auto bytes = num_active_ * static_cast<int64_t>(sizeof(ActiveExpert));
+  prefetch_lines(reinterpret_cast<const std::byte*>(active_), std::min(bytes, kPlanBytes));
+  prefetch_lines(reinterpret_cast<const std::byte*>(formats_),
+                 num_formats_ * static_cast<int64_t>(sizeof(TileFormat)));
+}
+
 void MoePass::prepare_inputs(int worker) {
+  if (reads_ahead_) prefetch_plan();
   prepare_token_inputs(worker);
   if (any_per_slot_) prepare_slot_inputs(even_share(num_slots_, worker, num_workers_));
   Ahead ahead(reads_ahead_ ? kAheadBytes : 0);
@@ -187,7 +197,7 @@ void MoePass::gate_up_tiles(const Chunk& chunk, const NextFn& next) {
   const ActiveExpert& expert = *chunk.expert;
   const Range tiles = chunk.tiles;
   const int64_t width = (tiles.end - tiles.begin) * kTileRows;
-  const int64_t rows = std::min(width, expert.gate.weight->rows - tiles.begin * kTileRows);
+  const int64_t rows = std::min(width, expert.gate.weight.rows - tiles.begin * kTileRows);
   const int64_t max_slots = kActRows * kTileRows / width;
   alignas(64) float up[kActRows * kTileRows];
   for (int64_t first = 0; first < expert.num_slots; first += max_slots) {
@@ -200,7 +210,7 @@ void MoePass::gate_up_tiles(const Chunk& chunk, const NextFn& next) {
       } else {
         input = input.from_row(first);
       }
-      run_tiles(kernels_, *p.weight, *p.format, input, tiles, count, y, ldy, then);
+      run_tiles(kernels_, p.weight, *p.format, input, tiles, count, y, ldy, then);
     };
     const bool last = first + count == expert.num_slots;
     multiply(expert.gate, gate, max_width_, expert.up.tile(tiles.begin));
@@ -261,7 +271,7 @@ void MoePass::sum_down_groups(int worker) {
   for (int64_t i = 0; i < num_active_; ++i) {
     const ActiveExpert& expert = active_[i];
     const Activations& in = expert.down.input;
-    const int64_t subs = expert.down.weight->group / kSubBlock;
+    const int64_t subs = expert.down.weight.group / kSubBlock;
     for (int64_t slot = 0; slot < expert.num_slots; ++slot) {
       const int64_t row = worker * num_slots_ + expert.slot_begin + slot;
       kernels_.sum_groups(in.group_stride, subs, in.scale + slot * in.sub_stride,
@@ -284,13 +294,13 @@ void MoePass::down_tiles(const Chunk& chunk, int worker, const std::byte* next) 
     return y_ + pair_of_[expert.slot_begin + slot] * batch_.hidden + first_row;
   };
   if (each_output_ && expert.num_slots == 1) {
-    run_tiles(kernels_, *down.weight, *down.format, input, chunk.tiles, 1, out(0), batch_.hidden,
+    run_tiles(kernels_, down.weight, *down.format, input, chunk.tiles, 1, out(0), batch_.hidden,
               next);
     return;
   }
   const int64_t ld_partial = down_tiles_ * kTileRows;
   float* partial = partial_of(worker) + (each_output_ ? 0 : expert.slot_begin * ld_partial);
-  run_tiles(kernels_, *down.weight, *down.format, input, chunk.tiles, expert.num_slots, partial,
+  run_tiles(kernels_, down.weight, *down.format, input, chunk.tiles, expert.num_slots, partial,
             ld_partial, next);
   if (!each_output_) return;
   const int64_t count = std::min(chunk.tiles.end * kTileRows, batch_.hidden) - first_row;

@@ -16,15 +16,16 @@
 
 namespace hotset::cpu {
 
+// Views and formats are copied together: what a thread needs to know of an expert lies in a row.
 struct Projection {
-  const PackedMatrix* weight = nullptr;
+  PackedMatrix weight;
   InputKey key;
   Activations input;
   bool input_per_slot = false;
   const TileFormat* format = nullptr;  // matrices of one shape share it
 
   [[nodiscard]] const std::byte* tile(int64_t t) const {
-    return weight->data + t * format->tile_bytes;
+    return weight.data + t * format->tile_bytes;
   }
 };
 
@@ -78,6 +79,7 @@ class MoePass {
   class GateUpWalk;
   class DownWalk;
   void work(int worker);
+  void prefetch_plan() const;
   void prepare_inputs(int worker);
   void prepare_token_inputs(int worker);
   void prepare_slot_inputs(Range slots);

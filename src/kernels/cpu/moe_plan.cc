@@ -9,11 +9,13 @@ namespace hotset::cpu {
 namespace {
 
 constexpr int64_t kPartialBytes = int64_t{1} << 20;  // of down's outputs before they are summed
-constexpr int64_t kAmxTokens = 16;                   // from which on AMX is used
-constexpr int64_t kFewSlots = 256;                   // up to which a pass is bound by memory
-constexpr int64_t kShapes = 3;                       // of projections that formats are kept for
-constexpr int64_t kDealtPercent = 60;                // of the work; the rest is taken bit by bit
-constexpr int64_t kDownUnits = 10;                   // of a thread, about
+// From which on AMX is faster than AVX-512 (experts_bench).
+constexpr int64_t kAmxTokens = 32;
+constexpr int64_t kAmxCodebookTokens = 16;
+constexpr int64_t kFewSlots = 256;     // up to which a pass is bound by memory
+constexpr int64_t kShapes = 3;         // of projections that formats are kept for
+constexpr int64_t kDealtPercent = 60;  // of the work; the rest is taken bit by bit
+constexpr int64_t kDownUnits = 10;     // of a thread, about
 
 // Of a unit of down that so many slots take part in.
 int64_t most_down_tiles(int64_t num_slots) {
@@ -107,9 +109,9 @@ void MoePass::plan_projection(Projection& p, const PackedMatrix& weight, int64_t
                               const Projection* previous) {
   HS_CHECK(weight.rows == rows && weight.cols == cols, "an expert's [{}, {}] where [{}, {}] fits",
            weight.rows, weight.cols, rows, cols);
-  p.weight = &weight;
+  p.weight = weight;
   p.key = input_key(weight, queue_.arithmetic);
-  if (previous != nullptr && same_format(weight, *previous->weight)) {
+  if (previous != nullptr && same_format(weight, previous->weight)) {
     p.format = previous->format;
     return;
   }
@@ -121,8 +123,10 @@ void MoePass::plan_projection(Projection& p, const PackedMatrix& weight, int64_t
 // Inputs in the model's order are prepared once per token; others once per slot, and so are those
 // that AMX is to read, since its tiles want tokens one behind the other.
 void MoePass::plan_token_input(Projection& p, const ActiveExpert& expert) {
+  const int64_t amx_tokens =
+      p.weight.code == CodeKind::kCodebook4 ? kAmxCodebookTokens : kAmxTokens;
   const bool for_amx =
-      queue_.isa == Isa::kAmxInt8 && p.key.integer && expert.num_slots >= kAmxTokens;
+      queue_.isa == Isa::kAmxInt8 && p.key.integer && expert.num_slots >= amx_tokens;
   p.input_per_slot = p.key.order != nullptr || for_amx;
   if (p.input_per_slot) {
     any_per_slot_ = true;
@@ -164,7 +168,7 @@ void MoePass::plan_expert(int64_t i) {
 
 // Its input's sub-blocks are rows of whole pairs of tiles of gate and up.
 bool MoePass::quantizes_early(const Projection& down) const {
-  const PackedMatrix& weight = *down.weight;
+  const PackedMatrix& weight = down.weight;
   return down.key.integer && down.key.order == nullptr && weight.group % kSubBlock == 0 &&
          weight.cols % weight.group == 0;
 }
@@ -176,7 +180,7 @@ void MoePass::plan_gate_up() {
   int64_t total = 0;
   for (int64_t i = 0; i < num_active_; ++i) {
     ActiveExpert& expert = active_[i];
-    expert.num_tiles = expert.gate.weight->num_tiles();
+    expert.num_tiles = expert.gate.weight.num_tiles();
     expert.first_unit = num_units_;
     expert.unit_cost = cost(expert.gate, expert.num_slots) + cost(expert.up, expert.num_slots);
     num_units_ += expert.num_tiles;
