@@ -92,9 +92,10 @@ void add_device_flags(CLI::App& verb, ModelFlags& flags) {
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 30).description(""))
       ->type_name("N")
       ->group(group);
-  verb.add_option("--fetch-share", flags.fetch_share,
-                  "Share of a decode layer's missing experts that the GPU reads over PCIe while the "
-                  "CPU computes the others (default: by the rates of this machine)")
+  verb.add_option(
+          "--fetch-share", flags.fetch_share,
+          "Share of a decode layer's missing experts that the GPU reads over PCIe while the "
+          "CPU computes the others (default: by the rates of this machine)")
       ->check(CLI::Range(0.0, 1.0).description(""))
       ->type_name("0…1")
       ->group(group);

@@ -127,6 +127,7 @@ Result<ModelOptions> to_model_options(const ModelFlags& flags) {
   options.gpu = flags.gpu;
   options.gpu_memory_bytes = flags.gpu_memory_bytes;
   options.max_expert_slots = flags.max_expert_slots;
+  options.fetch_share = flags.fetch_share;
   options.dense_8bit = flags.dense_8bit;
   options.max_model_len = flags.max_model_len;
   return options;

@@ -274,7 +274,7 @@ cuda::ExpertAddress ExpertSlots::address_in(const std::byte* record, int64_t lay
           record + (view.down.data - begin)};
 }
 
-Status ExpertSlots::begin_step(bool streaming) {
+Status ExpertSlots::begin_step(int64_t num_staged) {
   if (!cache_) return {};
   size_t done = 0;
   for (; done < copies_.size(); ++done) {
@@ -285,8 +285,8 @@ Status ExpertSlots::begin_step(bool streaming) {
   }
   copies_.erase(copies_.begin(), copies_.begin() + static_cast<std::ptrdiff_t>(done));
   ++step_;
-  if (streaming) {
-    HS_RETURN_IF_ERROR(lend_staging());
+  if (num_staged > 0) {
+    HS_RETURN_IF_ERROR(lend_staging(num_staged));
   } else {
     HS_RETURN_IF_ERROR(take_back_staging());
   }
@@ -294,6 +294,7 @@ Status ExpertSlots::begin_step(bool streaming) {
 }
 
 int64_t ExpertSlots::max_missing() const {
+  if (!cache_) return all_resident_ ? 0 : experts_of_a_layer(host_);
   int64_t most = 0;
   for (const int64_t layer : moe_layers_) {
     const int64_t routed = std::ssize(host_.layers[static_cast<size_t>(layer)].experts) - 1;
@@ -303,10 +304,10 @@ int64_t ExpertSlots::max_missing() const {
 }
 
 // Lending takes experts out of the table, which makes more of them missing: until it is enough.
-Status ExpertSlots::lend_staging() {
+Status ExpertSlots::lend_staging(int64_t num_staged) {
   if (own_staging_.size() > 0) return {};
   for (;;) {
-    const int64_t wanted = 2 * max_missing() - std::ssize(lent_);
+    const int64_t wanted = 2 * std::min(num_staged, max_missing()) - std::ssize(lent_);
     if (wanted <= 0) return {};
     std::vector<int32_t> slots(static_cast<size_t>(wanted));
     if (!cache_->lend(slots)) {

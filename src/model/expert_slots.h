@@ -67,12 +67,18 @@ class ExpertSlots {
   // An expert's record in host memory.
   [[nodiscard]] std::span<const std::byte> record(int64_t layer, int64_t expert) const;
 
-  // Before a step. With `streaming` the least valuable experts leave their slots, until two areas
-  // of slots can each take all missing experts of any layer: staging(0) and staging(1). They come
-  // back with the first step that does not stream.
-  Status begin_step(bool streaming);
+  // Before a step. One that streams has two areas of slots, staging(0) and staging(1), which can
+  // each take `num_staged` experts, or all that any layer misses: the least valuable experts leave
+  // their slots for that. They come back with the first step that streams none.
+  Status begin_step(int64_t num_staged);
   [[nodiscard]] std::span<std::byte* const> staging(int area) const {
     return staging_[static_cast<size_t>(area)];
+  }
+  [[nodiscard]] int64_t max_missing() const;  // experts of a layer that have no slot
+  // How much an expert was in use of late; for comparing missing experts of a layer.
+  [[nodiscard]] double recent_use(int64_t layer, int64_t expert) const {
+    if (!cache_) return 0;
+    return cache_->log_score(index_in_cache(layer), static_cast<int32_t>(expert), step_);
   }
   // An expert's address in a table for a step that streams: resident, or staged in `record`.
   [[nodiscard]] std::span<const cuda::ExpertAddress> addresses_now(int64_t layer) const {
@@ -117,8 +123,7 @@ class ExpertSlots {
   Status start_copies();
   Status start_copy(const Insertion& insertion);
   Status send_changes();
-  [[nodiscard]] int64_t max_missing() const;  // experts of a layer that are not visible
-  Status lend_staging();
+  Status lend_staging(int64_t num_staged);
   Status take_back_staging();
   [[nodiscard]] std::byte* slot_data(int64_t slot) const {
     return slots_.data() + slot * slot_bytes_;

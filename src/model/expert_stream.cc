@@ -33,6 +33,7 @@ ExpertStream::~ExpertStream() {
     runtime.destroy(stream_);
   }
   for (const Area& area : areas_) {
+    if (area.started.handle != nullptr) runtime.destroy(area.started);
     if (area.filled.handle != nullptr) runtime.destroy(area.filled);
     if (area.emptied.handle != nullptr) runtime.destroy(area.emptied);
   }
@@ -47,6 +48,7 @@ Status ExpertStream::allocate() {
   for (Area& area : areas_) {
     HS_ASSIGN_OR_RETURN(area.addresses,
                         cuda::DeviceMemory::allocate(runtime, table_bytes(config_)));
+    HS_ASSIGN_OR_RETURN(area.started, runtime.create_event());
     HS_ASSIGN_OR_RETURN(area.filled, runtime.create_event());
     HS_ASSIGN_OR_RETURN(area.emptied, runtime.create_event());
     HS_RETURN_IF_ERROR(runtime.record(area.emptied, queue_.stream));
@@ -54,57 +56,95 @@ Status ExpertStream::allocate() {
   return {};
 }
 
-const ExpertStream::Area* ExpertStream::area_of(int64_t layer) const {
-  const auto* found = std::find_if(areas_.begin(), areas_.end(),
-                                   [&](const Area& area) { return area.layer == layer; });
-  return found == areas_.end() ? nullptr : found;
+bool ExpertStream::has_area(int64_t layer) const {
+  return std::any_of(areas_.begin(), areas_.end(),
+                     [&](const Area& area) { return area.layer == layer; });
+}
+
+size_t ExpertStream::index_of(int64_t layer) const {
+  HS_CHECK(has_area(layer), "layer {} has no staging area", layer);
+  return areas_[0].layer == layer ? 0 : 1;
+}
+
+cuda::ExpertAddress* ExpertStream::list_of(int64_t layer) const {
+  return reinterpret_cast<cuda::ExpertAddress*>(lists_.data()) + layer * (config_.num_experts + 1);
 }
 
 // A layer's list is written once a step, so no copy of it can still be under way.
-void ExpertStream::stage(int64_t layer) {
-  if (area_of(layer) != nullptr) return;
-  cuda::Runtime& runtime = queue_.runtime;
+void ExpertStream::begin(int64_t layer) {
+  if (has_area(layer)) return;
   Area& area = areas_[next_area_];
-  const std::span<std::byte* const> places = slots_.staging(static_cast<int>(next_area_));
-  next_area_ = (next_area_ + 1) % areas_.size();
+  next_area_ = 1 - next_area_;
   area.layer = layer;
-  queue_.note(runtime.wait(stream_, area.emptied));
-  auto* list =
-      reinterpret_cast<cuda::ExpertAddress*>(lists_.data()) + layer * (config_.num_experts + 1);
+  area.used = 0;
+  std::fill_n(list_of(layer), config_.num_experts + 1, cuda::ExpertAddress{});
+  queue_.note(queue_.runtime.wait(stream_, area.emptied));
+}
+
+void ExpertStream::add(int64_t layer, int64_t expert) {
+  HS_CHECK(room(layer) > 0, "layer {} stages more experts than an area holds", layer);
+  const size_t index = index_of(layer);
+  std::byte* to =
+      slots_.staging(static_cast<int>(index))[static_cast<size_t>(areas_[index].used++)];
+  const std::span<const std::byte> record = slots_.record(layer, expert);
+  list_of(layer)[expert] = slots_.address_in(to, layer, expert);
+  queue_.note(queue_.runtime.copy(to, record.data(), std::ssize(record), stream_));
+  streamed_bytes_ += std::ssize(record);
+}
+
+void ExpertStream::finish(int64_t layer) {
+  const Area& area = area_of(layer);
+  queue_.note(
+      queue_.runtime.copy(area.addresses.data(), list_of(layer), area.addresses.size(), stream_));
+  queue_.note(queue_.runtime.record(area.filled, stream_));
+}
+
+void ExpertStream::stage(int64_t layer) {
+  if (has_area(layer)) return;
+  begin(layer);
   const std::span<const cuda::ExpertAddress> now = slots_.addresses_now(layer);
-  std::copy(now.begin(), now.end(), list);
-  size_t used = 0;
   for (int64_t e = 0; e < config_.num_experts; ++e) {
-    if (list[e].gate != nullptr) continue;
-    HS_CHECK(used < places.size(), "layer {} misses more than {} experts", layer, places.size());
-    std::byte* to = places[used++];
-    const std::span<const std::byte> record = slots_.record(layer, e);
-    list[e] = slots_.address_in(to, layer, e);
-    queue_.note(runtime.copy(to, record.data(), std::ssize(record), stream_));
-    streamed_bytes_ += std::ssize(record);
+    if (now[static_cast<size_t>(e)].gate == nullptr) add(layer, e);
   }
-  queue_.note(runtime.copy(area.addresses.data(), list, area.addresses.size(), stream_));
-  queue_.note(runtime.record(area.filled, stream_));
+  for (size_t e = 0; e < now.size(); ++e) {
+    if (now[e].gate != nullptr) list_of(layer)[e] = now[e];
+  }
+  finish(layer);
+}
+
+bool ExpertStream::holds(int64_t layer, int64_t expert) const {
+  return has_area(layer) && list_of(layer)[expert].gate != nullptr;
+}
+
+int64_t ExpertStream::room(int64_t layer) const {
+  const size_t index = index_of(layer);
+  return std::ssize(slots_.staging(static_cast<int>(index))) - areas_[index].used;
+}
+
+void ExpertStream::start_clock(int64_t layer) {
+  timed_area_ = index_of(layer);
+  queue_.note(queue_.runtime.record(areas_[timed_area_].started, stream_));
+}
+
+Result<double> ExpertStream::last_seconds() const {
+  const Area& area = areas_[timed_area_];
+  return queue_.runtime.elapsed_seconds(area.started, area.filled);
 }
 
 void ExpertStream::await(int64_t layer) {
-  const Area* area = area_of(layer);
-  HS_CHECK(area != nullptr, "layer {} is not staged", layer);
-  queue_.note(queue_.runtime.wait(queue_.stream, area->filled));
+  queue_.note(queue_.runtime.wait(queue_.stream, area_of(layer).filled));
 }
 
 cuda::ExpertTable ExpertStream::table(int64_t layer) const {
-  const Area* area = area_of(layer);
-  HS_CHECK(area != nullptr, "layer {} is not staged", layer);
-  return slots_.table_at(layer,
-                         reinterpret_cast<const cuda::ExpertAddress*>(area->addresses.data()));
+  return slots_.table_at(
+      layer, reinterpret_cast<const cuda::ExpertAddress*>(area_of(layer).addresses.data()));
 }
 
 void ExpertStream::release(int64_t layer) {
-  Area* area = area_of(layer);
-  if (area == nullptr) return;
-  queue_.note(queue_.runtime.record(area->emptied, queue_.stream));
-  area->layer = -1;
+  if (!has_area(layer)) return;
+  Area& area = area_of(layer);
+  queue_.note(queue_.runtime.record(area.emptied, queue_.stream));
+  area.layer = -1;
 }
 
 Status ExpertStream::recover() {

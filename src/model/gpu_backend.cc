@@ -4,10 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "base/check.h"
 #include "base/checked_math.h"
+#include "experts/miss_split.h"
 #include "kernels/cuda/delta_mixer.h"
 #include "kernels/gated_attention.h"
 
@@ -157,7 +159,7 @@ Result<GpuBackend::Sizes> GpuBackend::plan_memory() {
   use_.states = sizes.states.num_slots * sizes.states.slot_floats() * 4;
   use_.workspace = workspace_bytes(c, sizes.rows, sizes.mixers) + sizes.scratch_bytes +
                    step_input_bytes() + max_logits_ * c.vocab_size * 4 +
-                   ExpertsRunner<cuda::Queue>::memory_bytes(c, chunk);
+                   ExpertsRunner<cuda::Queue>::memory_bytes(c, *host_, chunk);
   const int64_t fixed = use_.weights + use_.kv_pages + use_.states + use_.workspace + kMarginBytes;
   const int64_t wanted =
       options_.max_slots >= 0 ? std::min(options_.max_slots, use_.num_experts) : use_.num_experts;
@@ -234,7 +236,23 @@ Status GpuBackend::create_experts() {
   HS_ASSIGN_OR_RETURN(slots_, ExpertSlots::create(queue_, *host_, *weights_.views, use_.num_slots));
   HS_ASSIGN_OR_RETURN(experts_, Runner::create(queue_, cpu_queue_, config_, *host_, *slots_,
                                                workspace_.shape.max_chunk));
-  return {};
+  return experts_->set_fetched(fetched_by_missed());
+}
+
+// For 0, 1, 2 … missed experts of a layer.
+std::vector<int32_t> GpuBackend::fetched_by_missed() const {
+  const bool by_rates = options_.fetch_share < 0;
+  if (by_rates && rates_.pcie_overlapped_bytes_per_s <= 0) return {};
+  const ExpertCost cost{.bytes = expert_slot_bytes(*host_),
+                        .flops_per_token = 6.0 * static_cast<double>(config_.hidden_size) *
+                                           static_cast<double>(config_.moe_intermediate_size)};
+  std::vector<int32_t> fetched, tokens;
+  for (int64_t missed = 0; missed <= config_.num_experts; ++missed, tokens.push_back(1)) {
+    const double share = options_.fetch_share * static_cast<double>(missed);
+    fetched.push_back(by_rates ? split_misses(rates_, cost, tokens, 0).num_fetched
+                               : static_cast<int32_t>(std::lround(share)));
+  }
+  return fetched;
 }
 
 int64_t GpuBackend::max_rows() const {
@@ -374,8 +392,7 @@ Status GpuBackend::forward(std::span<const SequencePart> parts, int64_t num_logi
   for (const SequencePart& part : parts) num_tokens += std::ssize(part.ids);
   HS_CHECK(parts.size() == 1 || num_tokens <= workspace_.shape.max_chunk,
            "{} tokens of {} sequences", num_tokens, parts.size());
-  const bool streaming = !slots_->all_resident() && !experts_->needs_service(num_tokens);
-  HS_RETURN_IF_ERROR(slots_->begin_step(streaming));
+  HS_RETURN_IF_ERROR(slots_->begin_step(experts_->num_staged(num_tokens)));
   write_input(parts);
   const Status status = run_step(num_tokens, num_logits);
   if (!status) {

@@ -36,6 +36,8 @@ struct GpuBackendOptions {
   int64_t prefill_chunk = 0;
   int64_t max_num_seqs = 0;
   int64_t max_slots = -1;  // −1: as many as fit; for tests and measurements
+  // Of a decode step's missed experts, the share that the GPU reads over PCIe; below 0: by rates.
+  double fetch_share = -1;
   bool record_graphs = true;
 };
 
@@ -129,6 +131,7 @@ class GpuBackend final : public Backend {
   Status fill_dense_choices();
   Status create_step_buffers(const RopeTable& rope);
   Status create_experts();
+  [[nodiscard]] std::vector<int32_t> fetched_by_missed() const;
   Status pin_weights(bool banks);
   [[nodiscard]] StepInput step_input(std::byte* base) const;
   [[nodiscard]] int64_t step_input_bytes() const;
@@ -173,6 +176,7 @@ class GpuBackend final : public Backend {
   std::unique_ptr<StageMarks> marks_;  // of steps that are not recorded
   StageMarks* step_marks_ = nullptr;   // of the step that was launched; null: none
   GpuMemoryUse use_;
+  MachineRates rates_;
 };
 
 }  // namespace hotset

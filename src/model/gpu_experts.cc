@@ -25,14 +25,15 @@ int32_t ranks(const ModelConfig& config) {
 
 // The mapped memory of an exchange, piece by piece.
 struct ExchangeLayout {
-  int64_t num_misses, ids, missed, x, rows, bytes;
+  int64_t counts, ids, places, x, rows, bytes;
 
   ExchangeLayout(const ModelConfig& c, int64_t max_tokens) {
     const int64_t choices = c.num_hidden_layers * max_tokens * ranks(c);
-    num_misses = round_up(static_cast<int64_t>(sizeof(cuda::ExchangeFlags)), 256);
-    ids = num_misses + round_up(c.num_hidden_layers * 4, 256);
-    missed = ids + round_up(choices * 4, 256);
-    x = missed + round_up(choices * 4, 256);
+    counts = round_up(static_cast<int64_t>(sizeof(cuda::ExchangeFlags)), 256);
+    ids = counts +
+          round_up(c.num_hidden_layers * static_cast<int64_t>(sizeof(cuda::HandOverCounts)), 256);
+    places = ids + round_up(choices * 4, 256);
+    x = places + round_up(choices * 4, 256);
     rows = x + round_up(max_tokens * c.hidden_size * 4, 256);
     bytes = rows + max_tokens * ranks(c) * c.hidden_size * 4;
   }
@@ -42,9 +43,11 @@ struct ExchangeLayout {
 
 using Runner = ExpertsRunner<cuda::Queue>;
 
-int64_t Runner::memory_bytes(const ModelConfig& config, int64_t max_tokens) {
+int64_t Runner::memory_bytes(const ModelConfig& config, const ModelWeights& host,
+                             int64_t max_tokens) {
   const int64_t rows = max_tokens * ranks(config) * config.hidden_size * 4;
-  return rows + ExpertStream::memory_bytes(config) + 65536;
+  return rows + ExpertStream::memory_bytes(config) +
+         ExpertFetch::memory_bytes(host, kMaxSharedTokens * ranks(config)) + 65536;
 }
 
 Runner::ExpertsRunner(cuda::Queue& queue, cpu::Queue& cpu_queue, const ModelConfig& config,
@@ -65,7 +68,11 @@ Result<std::unique_ptr<Runner>> Runner::create(cuda::Queue& queue, cpu::Queue& c
                           queue.runtime, max_tokens * runner->top_k_ * config.hidden_size * 4));
   if (!slots.all_resident()) {
     HS_RETURN_IF_ERROR(runner->create_exchange());
+    HS_ASSIGN_OR_RETURN(runner->fetch_,
+                        ExpertFetch::create(queue, host, slots, kMaxSharedTokens * runner->top_k_));
     HS_ASSIGN_OR_RETURN(runner->stream_, ExpertStream::create(queue, config, slots));
+    HS_ASSIGN_OR_RETURN(runner->split_, SplitPrefill::create(queue, cpu_queue, config, host, slots,
+                                                             *runner->stream_, max_tokens));
   }
   return runner;
 }
@@ -80,30 +87,34 @@ Status Runner::create_exchange() {
   HS_RETURN_IF_ERROR(runtime.fill(last_.data(), 0, 8, queue_.stream));
   HS_ASSIGN_OR_RETURN(gpu_ids_,
                       cuda::DeviceMemory::allocate(runtime, kMaxSharedTokens * top_k_ * 4));
+  HS_ASSIGN_OR_RETURN(
+      choice_addresses_,
+      cuda::DeviceMemory::allocate(
+          runtime, kMaxSharedTokens * top_k_ * static_cast<int64_t>(sizeof(cuda::ExpertAddress))));
   std::byte* base = mapped_.data();
   exchange_ = {.flags = reinterpret_cast<cuda::ExchangeFlags*>(base),
-               .num_misses = reinterpret_cast<uint32_t*>(base + layout.num_misses),
+               .counts = reinterpret_cast<cuda::HandOverCounts*>(base + layout.counts),
                .ids = reinterpret_cast<int32_t*>(base + layout.ids),
-               .missed = reinterpret_cast<int32_t*>(base + layout.missed),
+               .places = reinterpret_cast<cuda::ChoicePlace*>(base + layout.places),
                .x = reinterpret_cast<float*>(base + layout.x),
                .rows = reinterpret_cast<float*>(base + layout.rows),
                .last = reinterpret_cast<uint32_t*>(last_.data())};
   const auto choices = static_cast<size_t>(kMaxSharedTokens * top_k_);
-  const auto hidden = static_cast<size_t>(config_.hidden_size);
-  miss_x_.resize(choices * hidden);
-  miss_y_.resize(choices * hidden);
   miss_weights_.assign(choices, 1.0f);
   miss_ids_.reserve(choices);
-  miss_rows_.reserve(choices);
   ids_.reserve(choices);
   return {};
 }
 
+Status Runner::set_fetched(std::span<const int32_t> by_missed) {
+  return fetch_ ? fetch_->set(by_missed) : Status{};
+}
+
 cuda::ExpertExchange Runner::exchange_of(int64_t layer) const {
   cuda::ExpertExchange exchange = exchange_;
-  exchange.num_misses += layer;
+  exchange.counts += layer;
   exchange.ids += layer * kMaxSharedTokens * top_k_;
-  exchange.missed += layer * kMaxSharedTokens * top_k_;
+  exchange.places += layer * kMaxSharedTokens * top_k_;
   return exchange;
 }
 
@@ -111,25 +122,36 @@ void Runner::run(cuda::Queue& queue, int64_t layer, const LayerWeights& weights,
                  const MoeBatch& batch, float* y) {
   if (!weights.is_moe || slots_.all_resident()) {
     cuda::moe_experts(queue, slots_.table(layer), batch, nullptr, y);
-  } else if (!step_is_streamed_) {
-    run_shared(layer, batch, y);
-  } else {
+  } else if (step_is_streamed_) {
     run_streamed(layer, batch, y);
+  } else if (is_split(batch.num_tokens)) {
+    split_->run(layer, batch, reinterpret_cast<float*>(rows_.data()), y);
+  } else {
+    run_shared(layer, batch, y);
   }
 }
 
+int64_t Runner::num_staged(int64_t num_tokens) const {
+  if (is_split(num_tokens)) return split_->num_staged(num_tokens);
+  return is_streamed(num_tokens) ? slots_.max_missing() : 0;
+}
+
 void Runner::run_shared(int64_t layer, const MoeBatch& batch, float* y) {
-  const cuda::ExpertTable table = slots_.table(layer);
+  cuda::ExpertTable table = slots_.table(layer);
   const cuda::ExpertExchange exchange = exchange_of(layer);
+  const cuda::FetchRule fetch = fetch_->rule(layer);
+  const cuda::GpuChoices choices{
+      .ids = reinterpret_cast<int32_t*>(gpu_ids_.data()),
+      .addresses = reinterpret_cast<cuda::ExpertAddress*>(choice_addresses_.data())};
   auto* rows = reinterpret_cast<float*>(rows_.data());
+  cuda::hand_over(queue_, table, batch, exchange, fetch, choices);
   MoeBatch on_gpu = batch;
-  on_gpu.expert_ids = reinterpret_cast<int32_t*>(gpu_ids_.data());
-  cuda::hand_over(queue_, table, batch, exchange, reinterpret_cast<int32_t*>(gpu_ids_.data()));
+  on_gpu.expert_ids = choices.ids;
+  table.choice_addresses = choices.addresses;
+  if (fetch_->is_used()) cuda::fetch(queue_, fetch);
   cuda::moe_outputs(queue_, table, on_gpu, rows);
   mark(Stage::kExpertsWait);
-  cuda::await_reply(queue_, exchange);
-  mark(Stage::kExperts);
-  cuda::moe_join(queue_, on_gpu, rows, exchange.rows, y);
+  cuda::join_replies(queue_, on_gpu, rows, exchange, y);
 }
 
 void Runner::run_streamed(int64_t layer, const MoeBatch& batch, float* y) {
@@ -174,44 +196,36 @@ Status Runner::await_request(uint32_t number) {
   return {};
 }
 
-// Each missed choice is one token with one expert of weight 1: its row is the expert's output.
+// Straight from the mapped input to the mapped rows.
 void Runner::compute_misses(int64_t layer, int64_t num_tokens) {
   const cuda::ExpertExchange exchange = exchange_of(layer);
-  const int64_t hidden = config_.hidden_size;
-  miss_ids_.clear();
-  miss_rows_.clear();
-  for (int64_t i = 0; i < num_tokens * top_k_; ++i) {
-    if (exchange.missed[i] == 0) continue;
-    std::copy_n(exchange.x + i / top_k_ * hidden, hidden,
-                miss_x_.data() + std::ssize(miss_ids_) * hidden);
-    miss_ids_.push_back(exchange.ids[i]);
-    miss_rows_.push_back(i);
+  miss_ids_.resize(static_cast<size_t>(num_tokens * top_k_));
+  for (size_t i = 0; i < miss_ids_.size(); ++i) {
+    miss_ids_[i] = exchange.places[i] == cuda::ChoicePlace::kCpu ? exchange.ids[i] : -1;
   }
-  const MoeBatch batch{.x = miss_x_.data(),
-                       .num_tokens = std::ssize(miss_ids_),
-                       .hidden = hidden,
-                       .top_k = 1,
+  const MoeBatch batch{.x = exchange.x,
+                       .num_tokens = num_tokens,
+                       .hidden = config_.hidden_size,
+                       .top_k = top_k_,
                        .expert_ids = miss_ids_.data(),
                        .expert_weights = miss_weights_.data()};
-  moe_experts(cpu_queue_, host_.layers[static_cast<size_t>(layer)].experts, batch, miss_y_.data());
-  for (size_t i = 0; i < miss_rows_.size(); ++i) {
-    std::copy_n(miss_y_.data() + static_cast<int64_t>(i) * hidden, hidden,
-                exchange.rows + miss_rows_[i] * hidden);
-  }
+  moe_outputs(cpu_queue_, host_.layers[static_cast<size_t>(layer)].experts, batch, exchange.rows);
 }
 
 Status Runner::serve_step(int64_t num_tokens) {
   std::atomic_ref<uint32_t> reply(exchange_.flags->reply);
+  const cpu::WorkerPool::Awake awake(cpu_queue_.pool);
   for (int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
     if (!is_moe(layer)) continue;
     HS_RETURN_IF_ERROR(await_request(++num_hand_overs_));
-    const uint32_t misses = exchange_.num_misses[layer];
-    if (misses == 0) continue;
+    const cuda::HandOverCounts count = exchange_.counts[layer];
+    counts_.misses += count.cpu;
+    counts_.fetched += count.fetched;
+    if (count.cpu == 0) continue;
     const Clock::time_point start = Clock::now();
     compute_misses(layer, num_tokens);
     reply.store(num_hand_overs_, std::memory_order_release);
     counts_.cpu_seconds += seconds_since(start);
-    counts_.misses += misses;
   }
   return {};
 }
@@ -219,6 +233,7 @@ Status Runner::serve_step(int64_t num_tokens) {
 Status Runner::recover() {
   if (slots_.all_resident()) return {};
   cuda::Runtime& runtime = queue_.runtime;
+  HS_RETURN_IF_ERROR(split_->recover());
   HS_RETURN_IF_ERROR(stream_->recover());
   HS_RETURN_IF_ERROR(runtime.copy(&num_hand_overs_, last_.data(), 4, queue_.stream));
   HS_RETURN_IF_ERROR(runtime.synchronize(queue_.stream));

@@ -7,8 +7,9 @@
 // serve_step() is the CPU's side of such a step. Expert outputs are summed in the router's order
 // wherever they come from, so the text does not depend on who computed what.
 //
-// Many tokens (prefill): the missing experts of a layer cross PCIe while the GPU computes the layer
-// before, once for all pieces of the step (expert_stream.h).
+// Short prompts are split as well, layer by layer (split_prefill.h). Long ones have the missing
+// experts of a layer cross PCIe while the GPU computes the layer before, once for all pieces of the
+// step (expert_stream.h).
 //
 // One thread (the engine's) uses this.
 #pragma once
@@ -23,9 +24,11 @@
 #include "kernels/cuda/expert_exchange.h"
 #include "kernels/cuda/queue.h"
 #include "model/config.h"
+#include "model/expert_fetch.h"
 #include "model/expert_slots.h"
 #include "model/expert_stream.h"
 #include "model/experts_runner.h"
+#include "model/split_prefill.h"
 #include "model/stage_marks.h"
 #include "model/weights.h"
 
@@ -35,9 +38,11 @@ struct GpuExpertsCounts {
   int64_t steps = 0;           // shared with the CPU
   int64_t choices = 0;         // of them: token · rank, shared experts not counted
   int64_t misses = 0;          // of these: computed by the CPU
+  int64_t fetched = 0;         // and read by the GPU over PCIe
   int64_t streamed_bytes = 0;  // over PCIe in prefill
-  double cpu_seconds = 0;      // inside the CPU's products
-  double wait_seconds = 0;     // waiting for the GPU's requests
+  SplitPrefillCounts prefill;
+  double cpu_seconds = 0;   // inside the CPU's products
+  double wait_seconds = 0;  // waiting for the GPU's requests
 };
 
 template <>
@@ -46,13 +51,16 @@ class ExpertsRunner<cuda::Queue> {
   static constexpr int64_t kMaxSharedTokens = 16;
 
   // Device memory that create() takes; the slots are counted by ExpertSlots.
-  [[nodiscard]] static int64_t memory_bytes(const ModelConfig& config, int64_t max_tokens);
+  [[nodiscard]] static int64_t memory_bytes(const ModelConfig& config, const ModelWeights& host,
+                                            int64_t max_tokens);
 
   // All references outlive the runner. `max_tokens`: of a piece.
   static Result<std::unique_ptr<ExpertsRunner>> create(cuda::Queue& queue, cpu::Queue& cpu_queue,
                                                        const ModelConfig& config,
                                                        const ModelWeights& host, ExpertSlots& slots,
                                                        int64_t max_tokens);
+  // ExpertFetch::set; before, none are fetched. Recorded steps keep what they were recorded with.
+  Status set_fetched(std::span<const int32_t> by_missed);
   ~ExpertsRunner() = default;
   ExpertsRunner(const ExpertsRunner&) = delete;
   ExpertsRunner& operator=(const ExpertsRunner&) = delete;
@@ -65,6 +73,8 @@ class ExpertsRunner<cuda::Queue> {
            float* y);
   [[nodiscard]] int64_t chosen_bytes(const LayerWeights&, const MoeBatch&) const { return 0; }
 
+  // What a step of so many tokens wants of each staging area (ExpertSlots::begin_step).
+  [[nodiscard]] int64_t num_staged(int64_t num_tokens) const;
   // Does a step of so many tokens need serve_step()?
   [[nodiscard]] bool needs_service(int64_t num_tokens) const {
     return !slots_.all_resident() && num_tokens <= kMaxSharedTokens;
@@ -79,6 +89,7 @@ class ExpertsRunner<cuda::Queue> {
   [[nodiscard]] GpuExpertsCounts counts() const {
     GpuExpertsCounts counts = counts_;
     if (stream_) counts.streamed_bytes = stream_->streamed_bytes();
+    if (split_) counts.prefill = split_->counts();
     return counts;
   }
 
@@ -98,8 +109,11 @@ class ExpertsRunner<cuda::Queue> {
   }
   void run_shared(int64_t layer, const MoeBatch& batch, float* y);
   void run_streamed(int64_t layer, const MoeBatch& batch, float* y);
+  [[nodiscard]] bool is_split(int64_t num_tokens) const {
+    return split_ && num_tokens > kMaxSharedTokens && num_tokens <= split_->max_tokens();
+  }
   [[nodiscard]] bool is_streamed(int64_t num_tokens) const {
-    return !slots_.all_resident() && num_tokens > kMaxSharedTokens;
+    return !slots_.all_resident() && num_tokens > kMaxSharedTokens && !is_split(num_tokens);
   }
   Status await_request(uint32_t number);
   void compute_misses(int64_t layer, int64_t num_tokens);
@@ -111,21 +125,21 @@ class ExpertsRunner<cuda::Queue> {
   ExpertSlots& slots_;
   int32_t top_k_ = 0;  // the shared expert included
 
-  cuda::DeviceMemory rows_;        // [max_tokens, top_k, hidden]
-  cuda::DeviceMemory gpu_ids_;     // [kMaxSharedTokens, top_k]
-  cuda::DeviceMemory last_;        // ExpertExchange::last
-  cuda::DeviceMemory mapped_;      // the rest of the exchange
-  cuda::ExpertExchange exchange_;  // of layer 0
+  cuda::DeviceMemory rows_;              // [max_tokens, top_k, hidden]
+  cuda::DeviceMemory gpu_ids_;           // [kMaxSharedTokens, top_k]
+  cuda::DeviceMemory choice_addresses_;  // the same choices' experts
+  cuda::DeviceMemory last_;              // ExpertExchange::last
+  cuda::DeviceMemory mapped_;            // the rest of the exchange
+  cuda::ExpertExchange exchange_;        // of layer 0
+  std::unique_ptr<ExpertFetch> fetch_;
   uint32_t num_hand_overs_ = 0;
 
   std::unique_ptr<ExpertStream> stream_;  // null when all experts are resident
+  std::unique_ptr<SplitPrefill> split_;   // likewise
   bool step_is_streamed_ = false;         // the last piece of a long step may be short
 
-  std::vector<float> miss_x_;
   std::vector<int32_t> miss_ids_;
-  std::vector<int64_t> miss_rows_;
   std::vector<float> miss_weights_;
-  std::vector<float> miss_y_;
   std::vector<uint16_t> ids_;
   GpuExpertsCounts counts_;
   StageMarks* marks_ = nullptr;

@@ -1,72 +1,132 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/cuda/expert_exchange.h"
+#include "kernels/cuda/expert_exchange.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace hotset::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-// Of clock64, at no more than 3 GHz.
-constexpr int64_t kReplyTimeoutCycles = static_cast<int64_t>(kReplyTimeoutSeconds * 3e9);
+constexpr int kFetchBlocks = 32;  // 16 are enough for what PCIe 5 gives
+constexpr int kFetchThreads = 512;
+constexpr int kFetchAtOnce = 4;  // 16-byte loads in flight, a thread
 
-__device__ uint32_t read_flag(const uint32_t* flag) {
-  uint32_t value;
-  asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(flag) : "memory");
-  return value;
+struct Misses {
+  int num_experts;
+  int num_cpu;      // choices
+  int num_fetched;  // choices
+};
+
+// first[i]: the first choice with the same missed expert as choice i; −1 where it is resident.
+__device__ void find_misses(const ExpertAddress* addresses, const int32_t* ids, int num_choices,
+                            int32_t* missed_ids, int32_t* first, Misses& misses) {
+  for (int i = static_cast<int>(threadIdx.x); i < num_choices; i += kThreads) {
+    missed_ids[i] = addresses[ids[i]].gate == nullptr ? ids[i] : -1;
+  }
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < num_choices; i += kThreads) {
+    first[i] = -1;
+    if (missed_ids[i] < 0) continue;
+    int j = 0;
+    while (missed_ids[j] != missed_ids[i]) ++j;
+    first[i] = j;
+    if (i == j) atomicAdd(&misses.num_experts, 1);
+  }
+  __syncthreads();
 }
 
-__device__ void write_flag(uint32_t* flag, uint32_t value) {
-  asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(flag), "r"(value) : "memory");
+// Missed experts in the order of their first choices: which one is choice i's?
+__device__ int rank_of(const int32_t* first, int i) {
+  int rank = 0;
+  for (int j = 0; j < first[i]; ++j) rank += first[j] == j ? 1 : 0;
+  return rank;
+}
+
+__device__ ExpertAddress address_in(std::byte* slot, const BankExpert& expert) {
+  const ExpertAddress& at = expert.address;
+  return {slot + (at.gate - expert.record), slot + (at.up - expert.record),
+          slot + (at.down - expert.record)};
+}
+
+__device__ void place_choice(const ExpertAddress* addresses, const int32_t* first, int i, int id,
+                             int limit, const ExpertExchange& exchange, const FetchRule& fetch,
+                             const GpuChoices& to, Misses& misses) {
+  ChoicePlace place = first[i] < 0 ? ChoicePlace::kResident : ChoicePlace::kCpu;
+  ExpertAddress address = addresses[id];
+  if (place == ChoicePlace::kCpu && limit > 0) {
+    const int rank = rank_of(first, i);
+    if (rank < limit) {
+      const BankExpert& expert = fetch.bank[id];
+      std::byte* slot = fetch.slots + rank * fetch.slot_bytes;
+      address = address_in(slot, expert);
+      place = ChoicePlace::kFetched;
+      if (first[i] == i) fetch.jobs[rank] = {expert.record, slot, expert.bytes};
+    }
+  }
+  to.ids[i] = place == ChoicePlace::kCpu ? -1 : id;
+  to.addresses[i] = address;
+  exchange.ids[i] = id;
+  exchange.places[i] = place;
+  if (place == ChoicePlace::kCpu) atomicAdd(&misses.num_cpu, 1);
+  if (place == ChoicePlace::kFetched) atomicAdd(&misses.num_fetched, 1);
 }
 
 __global__ void __launch_bounds__(kThreads)
     hand_over_kernel(const ExpertAddress* addresses, const int32_t* ids, const float* x,
-                     int num_choices, int64_t num_values, ExpertExchange exchange,
-                     int32_t* gpu_ids) {
-  __shared__ int num_misses;
-  if (threadIdx.x == 0) num_misses = 0;
+                     int num_choices, int64_t num_values, ExpertExchange exchange, FetchRule fetch,
+                     GpuChoices to) {
+  extern __shared__ int32_t missed_ids[];  // [num_choices], then `first`
+  int32_t* first = missed_ids + num_choices;
+  __shared__ Misses misses;
+  start_next();
+  wait_for_earlier();
+  if (threadIdx.x == 0) misses = {};
+  const auto* from = reinterpret_cast<const float4*>(x);
+  auto* shared_x = reinterpret_cast<float4*>(exchange.x);
+  for (int64_t i = threadIdx.x; i < num_values / 4; i += kThreads) shared_x[i] = from[i];
+  for (int64_t i = num_values / 4 * 4 + threadIdx.x; i < num_values; i += kThreads) {
+    exchange.x[i] = x[i];
+  }
   __syncthreads();
+  find_misses(addresses, ids, num_choices, missed_ids, first, misses);
+  const int limit =
+      fetch.bank == nullptr ? 0 : min(fetch.num_fetched[misses.num_experts], fetch.max_fetched);
   for (int i = static_cast<int>(threadIdx.x); i < num_choices; i += kThreads) {
-    const int id = ids[i];
-    const bool missed = addresses[id].gate == nullptr;
-    gpu_ids[i] = missed ? -1 : id;
-    exchange.ids[i] = id;
-    exchange.missed[i] = missed ? 1 : 0;
-    if (missed) atomicAdd(&num_misses, 1);
+    place_choice(addresses, first, i, ids[i], limit, exchange, fetch, to, misses);
   }
-  __syncthreads();
-  if (num_misses > 0) {
-    const auto* from = reinterpret_cast<const float4*>(x);
-    auto* to = reinterpret_cast<float4*>(exchange.x);
-    for (int64_t i = threadIdx.x; i < num_values / 4; i += kThreads) to[i] = from[i];
-    for (int64_t i = num_values / 4 * 4 + threadIdx.x; i < num_values; i += kThreads) {
-      exchange.x[i] = x[i];
-    }
-  }
-  __threadfence_system();  // what this thread wrote is there before the flag is
   __syncthreads();
   if (threadIdx.x != 0) return;
+  if (fetch.bank != nullptr) *fetch.num_jobs = min(limit, misses.num_experts);
   const uint32_t number = exchange.last[0] + 1;
   exchange.last[0] = number;
-  exchange.last[1] = static_cast<uint32_t>(num_misses);
-  *exchange.num_misses = static_cast<uint32_t>(num_misses);
-  __threadfence_system();
+  exchange.last[1] = static_cast<uint32_t>(misses.num_cpu);
+  *exchange.counts = {static_cast<uint32_t>(misses.num_cpu),
+                      static_cast<uint32_t>(misses.num_fetched)};
   write_flag(&exchange.flags->request, number);
 }
 
-__global__ void await_reply_kernel(ExpertExchange exchange) {
-  if (exchange.last[1] == 0) return;
-  const uint32_t number = exchange.last[0];
-  const int64_t begin = clock64();
-  while (static_cast<int32_t>(read_flag(&exchange.flags->reply) - number) < 0) {
-    if (read_flag(&exchange.flags->abort) != 0) return;
-    if (clock64() - begin > kReplyTimeoutCycles) {
-      write_flag(&exchange.flags->expired, 1);
-      write_flag(&exchange.flags->abort, 1);
-      return;
+__global__ void __launch_bounds__(kFetchThreads)
+    fetch_kernel(const FetchJob* jobs, const int32_t* num_jobs) {
+  start_next();
+  wait_for_earlier();
+  const int64_t step = static_cast<int64_t>(gridDim.x) * kFetchThreads;
+  const int64_t begin = static_cast<int64_t>(blockIdx.x) * kFetchThreads + threadIdx.x;
+  for (int j = 0; j < *num_jobs; ++j) {
+    const FetchJob job = jobs[j];
+    const auto* from = reinterpret_cast<const uint4*>(job.from);
+    auto* to = reinterpret_cast<uint4*>(job.to);
+    const int64_t count = job.bytes / 16;
+    for (int64_t i = begin; i < count; i += kFetchAtOnce * step) {
+      uint4 words[kFetchAtOnce];
+#pragma unroll
+      for (int u = 0; u < kFetchAtOnce; ++u) {
+        if (i + u * step < count) words[u] = __ldcs(from + i + u * step);
+      }
+#pragma unroll
+      for (int u = 0; u < kFetchAtOnce; ++u) {
+        if (i + u * step < count) to[i + u * step] = words[u];
+      }
     }
   }
-  __threadfence_system();
 }
 
 __global__ void apply_address_changes_kernel(ExpertAddress* entries, const AddressChange* changes,
@@ -81,14 +141,16 @@ __global__ void apply_address_changes_kernel(ExpertAddress* entries, const Addre
 }  // namespace
 
 void hand_over(Queue& queue, const ExpertTable& experts, const MoeBatch& batch,
-               const ExpertExchange& exchange, int32_t* gpu_ids) {
-  HS_LAUNCH(queue, Grid{1}, Grid{kThreads}, 0, hand_over_kernel, experts.addresses,
-            batch.expert_ids, batch.x, batch.num_tokens * batch.top_k,
-            batch.num_tokens * batch.hidden, exchange, gpu_ids);
+               const ExpertExchange& exchange, const FetchRule& fetch, const GpuChoices& to) {
+  const int64_t choices = batch.num_tokens * batch.top_k;
+  HS_LAUNCH_EARLY(queue, Grid{1}, Grid{kThreads}, 8 * choices, hand_over_kernel, experts.addresses,
+                  batch.expert_ids, batch.x, choices, batch.num_tokens * batch.hidden, exchange,
+                  fetch, to);
 }
 
-void await_reply(Queue& queue, const ExpertExchange& exchange) {
-  HS_LAUNCH(queue, Grid{1}, Grid{1}, 0, await_reply_kernel, exchange);
+void fetch(Queue& queue, const FetchRule& rule) {
+  HS_LAUNCH_EARLY(queue, Grid{kFetchBlocks}, Grid{kFetchThreads}, 0, fetch_kernel, rule.jobs,
+                  rule.num_jobs);
 }
 
 void apply_address_changes(Queue& queue, ExpertAddress* entries, const AddressChange* changes,

@@ -3,15 +3,17 @@
 // No call into the driver is on this path: both sides read and write one piece of mapped host
 // memory, so a whole step can be one recorded graph.
 //
-//   GPU  hand_over: choices whose expert has no address become misses (id −1 for the GPU's own
-//        kernels); x and all ids go to the CPU; then request ← n, the number of this hand-over
-//   CPU  sees request ≥ n, computes rows[t, k, :] of the misses (unweighted), then reply ← n
-//   GPU  await_reply: the stream waits for reply ≥ n, or goes on at once when nothing missed
-//   GPU  moe_join (expert_table.h) reads the rows where they lie
+//   GPU  hand_over: choices whose expert has no address are missed. Of the experts missed the GPU
+//        fetches the first few: fetch copies them over PCIe into slots of their own, where its
+//        kernels find them. The others are the CPU's (id −1 for the GPU's own kernels); x and all
+//        ids go to it; then request ← n, the number of this hand-over
+//   CPU  sees request ≥ n, computes rows[t, k, :] of its choices (unweighted), then reply ← n
+//   GPU  join_replies: the stream waits for reply ≥ n, or goes on at once when the CPU has nothing,
+//        and sums all rows; the CPU's are read where they lie
 //
 // n counts hand-overs from 1, over steps, on both sides. x and rows serve all layers, since the
 // stream joins before it hands over again; ids, missed and num_misses are a layer's own, so that
-// the CPU can read them when the step has gone on without it (nothing missed) or is over. If the
+// the CPU can read them when the step has gone on without it (nothing to do) or is over. If the
 // CPU cannot answer it sets `abort`; every wait then ends at once and the step's result is void. A
 // wait also ends, and sets `expired`, after kReplyTimeoutSeconds.
 #pragma once
@@ -33,20 +35,62 @@ struct ExchangeFlags {
   alignas(64) uint32_t expired = 0;
 };
 
-struct ExpertExchange {
-  ExchangeFlags* flags = nullptr;  // mapped
-  uint32_t* num_misses = nullptr;  // mapped, of this layer
-  int32_t* ids = nullptr;          // mapped [max_tokens, top_k]: as the router chose
-  int32_t* missed = nullptr;       // mapped [max_tokens, top_k]: 1 where the CPU is asked
-  float* x = nullptr;              // mapped [max_tokens, hidden]
-  float* rows = nullptr;           // mapped [max_tokens, top_k, hidden]: the CPU's answer
-  uint32_t* last = nullptr;        // device [2]: number and misses of the last hand-over
+enum class ChoicePlace : int32_t { kResident = 0, kCpu = 1, kFetched = 2 };
+
+// Choices of one layer's hand-over, by place.
+struct HandOverCounts {
+  uint32_t cpu = 0;
+  uint32_t fetched = 0;
 };
 
-// ids: [num_tokens, top_k] device; gpu_ids: the same with −1 for misses. num_tokens ≤ max_tokens.
+struct ExpertExchange {
+  ExchangeFlags* flags = nullptr;    // mapped
+  HandOverCounts* counts = nullptr;  // mapped, of this layer
+  int32_t* ids = nullptr;            // mapped [max_tokens, top_k]: as the router chose
+  ChoicePlace* places = nullptr;     // mapped [max_tokens, top_k]
+  float* x = nullptr;                // mapped [max_tokens, hidden]
+  float* rows = nullptr;             // mapped [max_tokens, top_k, hidden]: the CPU's answer
+  uint32_t* last = nullptr;          // device [2]: number and CPU choices of the last hand-over
+};
+
+// An expert in pinned host memory; its matrices lie within `bytes` from `record`, both multiples of
+// 16.
+struct BankExpert {
+  const std::byte* record = nullptr;
+  int64_t bytes = 0;
+  ExpertAddress address;
+};
+struct FetchJob {
+  const std::byte* from = nullptr;
+  std::byte* to = nullptr;
+  int64_t bytes = 0;
+};
+
+// Which of a layer's missed experts the GPU fetches, and to where.
+struct FetchRule {
+  const BankExpert* bank = nullptr;      // device [experts of the layer]; null: none
+  const int32_t* num_fetched = nullptr;  // device [max_tokens · top_k + 1]: by experts missed
+  std::byte* slots = nullptr;            // device [max_fetched, slot_bytes]
+  int64_t slot_bytes = 0;
+  int32_t max_fetched = 0;
+  FetchJob* jobs = nullptr;     // device [max_fetched]
+  int32_t* num_jobs = nullptr;  // device
+};
+
+// What the GPU's kernels take in place of the router's choices; device [num_tokens, top_k].
+struct GpuChoices {
+  int32_t* ids = nullptr;              // −1: the CPU's
+  ExpertAddress* addresses = nullptr;  // ExpertTable::choice_addresses
+};
+
+// batch.expert_ids: [num_tokens, top_k] device; num_tokens ≤ max_tokens.
 void hand_over(Queue& queue, const ExpertTable& experts, const MoeBatch& batch,
-               const ExpertExchange& exchange, int32_t* gpu_ids);
-void await_reply(Queue& queue, const ExpertExchange& exchange);
+               const ExpertExchange& exchange, const FetchRule& fetch, const GpuChoices& to);
+// The copies that the last hand_over asked for.
+void fetch(Queue& queue, const FetchRule& rule);
+// moe_join (expert_table.h) of rows and exchange.rows, once the CPU has replied.
+void join_replies(Queue& queue, const MoeBatch& batch, const float* rows,
+                  const ExpertExchange& exchange, float* y);
 
 // entries[changes[i].index] ← changes[i].address for i < *count; both in mapped host memory.
 struct AddressChange {

@@ -32,6 +32,9 @@ struct ExpertGroup {
 
 struct ExpertTable {
   const ExpertAddress* addresses = nullptr;  // device, [num_experts of all groups]
+  // Device [num_tokens, top_k], for decode (up to 16 tokens): where each choice finds its
+  // expert, in place of `addresses`. May be pinned host memory, which kernels read over PCIe.
+  const ExpertAddress* choice_addresses = nullptr;
   const ExpertGroup* groups = nullptr;       // host
   int32_t num_groups = 0;
 };

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/expert_fetch.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/checked_math.h"
+
+namespace hotset {
+namespace {
+
+int64_t num_experts(const ModelWeights& host) {
+  int64_t count = 0;
+  for (const LayerWeights& layer : host.layers) count += std::ssize(layer.experts);
+  return count;
+}
+
+}  // namespace
+
+int64_t ExpertFetch::memory_bytes(const ModelWeights& host, int64_t max_choices) {
+  return num_experts(host) * static_cast<int64_t>(sizeof(cuda::BankExpert)) +
+         kMaxFetched * (expert_slot_bytes(host) + static_cast<int64_t>(sizeof(cuda::FetchJob))) +
+         (max_choices + 2) * 4;
+}
+
+Result<std::unique_ptr<ExpertFetch>> ExpertFetch::create(cuda::Queue& queue,
+                                                         const ModelWeights& host,
+                                                         const ExpertSlots& slots,
+                                                         int64_t max_choices) {
+  std::unique_ptr<ExpertFetch> fetch(new ExpertFetch(queue, max_choices));
+  fetch->slot_bytes_ = slots.slot_bytes();
+  const auto allocate = [&](cuda::DeviceMemory& memory, int64_t bytes) -> Status {
+    HS_ASSIGN_OR_RETURN(memory, cuda::DeviceMemory::allocate(queue.runtime, bytes));
+    return queue.runtime.fill(memory.data(), 0, bytes, queue.stream);
+  };
+  HS_RETURN_IF_ERROR(allocate(fetch->slots_, kMaxFetched * fetch->slot_bytes_));
+  HS_RETURN_IF_ERROR(
+      allocate(fetch->jobs_, kMaxFetched * static_cast<int64_t>(sizeof(cuda::FetchJob))));
+  HS_RETURN_IF_ERROR(allocate(fetch->counts_, (max_choices + 2) * 4));
+  HS_RETURN_IF_ERROR(fetch->send_bank(host, slots));
+  return fetch;
+}
+
+// Shared experts have no entry that is read: they are never missed.
+Status ExpertFetch::send_bank(const ModelWeights& host, const ExpertSlots& slots) {
+  std::vector<cuda::BankExpert> bank;
+  for (size_t layer = 0; layer < host.layers.size(); ++layer) {
+    first_expert_.push_back(std::ssize(bank));
+    const LayerWeights& weights = host.layers[layer];
+    const int64_t routed = weights.is_moe ? std::ssize(weights.experts) - 1 : 0;
+    for (int64_t e = 0; e < routed; ++e) {
+      const auto record = slots.record(static_cast<int64_t>(layer), e);
+      HS_CHECK(reinterpret_cast<uintptr_t>(record.data()) % 16 == 0,
+               "layer {}'s expert {} lies at {}", layer, e,
+               static_cast<const void*>(record.data()));
+      bank.push_back({record.data(), round_up(std::ssize(record), 16),
+                      slots.address_in(record.data(), static_cast<int64_t>(layer), e)});
+    }
+  }
+  const int64_t bytes = std::ssize(bank) * static_cast<int64_t>(sizeof(cuda::BankExpert));
+  HS_ASSIGN_OR_RETURN(bank_, cuda::DeviceMemory::allocate(queue_.runtime, bytes));
+  HS_RETURN_IF_ERROR(queue_.runtime.copy(bank_.data(), bank.data(), bytes, queue_.stream));
+  return queue_.runtime.synchronize(queue_.stream);  // `bank` ends here
+}
+
+Status ExpertFetch::set(std::span<const int32_t> by_missed) {
+  std::vector<int32_t> counts(static_cast<size_t>(max_choices_ + 1));
+  for (size_t i = 0; i < counts.size() && !by_missed.empty(); ++i) {
+    counts[i] = by_missed[std::min(i, by_missed.size() - 1)];
+  }
+  is_used_ = std::any_of(counts.begin(), counts.end(), [](int32_t count) { return count > 0; });
+  HS_RETURN_IF_ERROR(
+      queue_.runtime.copy(counts_.data(), counts.data(), std::ssize(counts) * 4, queue_.stream));
+  return queue_.runtime.synchronize(queue_.stream);  // `counts` ends here
+}
+
+cuda::FetchRule ExpertFetch::rule(int64_t layer) const {
+  if (!is_used_) return {};
+  auto* counts = reinterpret_cast<int32_t*>(counts_.data());
+  return {.bank = reinterpret_cast<const cuda::BankExpert*>(bank_.data()) +
+                  first_expert_[static_cast<size_t>(layer)],
+          .num_fetched = counts,
+          .slots = slots_.data(),
+          .slot_bytes = slot_bytes_,
+          .max_fetched = kMaxFetched,
+          .jobs = reinterpret_cast<cuda::FetchJob*>(jobs_.data()),
+          .num_jobs = counts + max_choices_ + 1};
+}
+
+}  // namespace hotset
