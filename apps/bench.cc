@@ -78,12 +78,13 @@ BenchHeader header_of(const BenchOptions& options, const ResolvedModel& resolved
           .text = options.text,
           .max_model_len = chosen.max_model_len,
           .repeat = options.repeat,
-          .warmup = options.warmup};
+          .warmup = options.warmup,
+          .rates = {},
+          .load = model_load(summary)};
 }
 
-// On the CPU only: there, memory is what decoding waits for.
-double plain_read(const LanguageModel& model) {
-  if (model.options().device == Device::kCuda) return 0;
+// With the model's number of threads; without memory for it, no rate.
+double host_read(const LanguageModel& model) {
   cpu::WorkerPool pool(model.options().cpu_threads);
   const auto ceiling = bench::read_ceiling(pool);
   return ceiling ? *ceiling : 0;
@@ -94,8 +95,17 @@ void print_now(const std::string& text) {
   std::fflush(stdout);
 }
 
+Status write_text(const std::string& path, const std::string& text) {
+  std::ofstream out(path, std::ios::binary);
+  out << text;
+  out.close();
+  if (!out) return fail(fmt::format("{}: cannot be written", path));
+  return {};
+}
+
 Status measure_all(BenchRunner& runner, const BenchHeader& header,
-                   const std::vector<BenchTest>& tests, bool json) {
+                   const std::vector<BenchTest>& tests, const BenchOptions& options) {
+  const bool json = options.output == "json";
   std::vector<BenchRow> rows;
   std::vector<SkippedRow> skipped;
   if (!json) print_now(markdown_header(header));
@@ -108,10 +118,13 @@ Status measure_all(BenchRunner& runner, const BenchHeader& header,
       skipped.push_back(std::get<SkippedRow>(std::move(result)));
     }
   }
+  const std::string as_json = bench_json(header, rows, skipped);
+  if (!options.json_file.empty()) HS_RETURN_IF_ERROR(write_text(options.json_file, as_json));
   if (json) {
-    print_now(bench_json(header, rows, skipped));
+    print_now(as_json);
     return {};
   }
+  print_now(markdown_stages(header, rows));
   if (!skipped.empty()) print_now("\n");
   for (const SkippedRow& row : skipped) print_now(markdown_skipped(row));
   return {};
@@ -138,9 +151,10 @@ Status bench_model(const BenchOptions& options) {
   }
   if (model->vocab_size() < kSynthTopics) return fail("a vocabulary this small can't be measured");
   BenchHeader header = header_of(options, resolved, summary, *model);
-  header.plain_read = plain_read(*model);
+  HS_ASSIGN_OR_RETURN(header.rates, gpu_rates(*model));
+  header.rates.host_read = host_read(*model);
   BenchRunner runner(*model, options, tests);
-  return measure_all(runner, header, tests, options.output == "json");
+  return measure_all(runner, header, tests, options);
 }
 
 }  // namespace

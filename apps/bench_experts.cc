@@ -14,13 +14,37 @@ std::optional<ExpertWork> expert_work(const LanguageModel& model) {
   const GpuExpertsCounts& counts = gpu->expert_counts();
   return ExpertWork{.choices = counts.choices,
                     .misses = counts.misses,
+                    .fetched = counts.fetched,
                     .streamed_bytes = counts.streamed_bytes,
                     .cpu_seconds = counts.cpu_seconds,
                     .wait_seconds = counts.wait_seconds};
 }
+
+int64_t recorded_nodes(const LanguageModel& model) {
+  const GpuBackend* gpu = model.gpu_backend();
+  return gpu == nullptr ? 0 : gpu->step_nodes();
+}
+
+Result<BenchRates> gpu_rates(LanguageModel& model) {
+  GpuBackend* gpu = model.gpu_backend();
+  if (gpu == nullptr) return BenchRates{};
+  HS_ASSIGN_OR_RETURN(const MachineRates rates, gpu->measure_rates());
+  return BenchRates{.device_read = rates.gpu_bytes_per_s,
+                    .pinned_copy = rates.pcie_bytes_per_s,
+                    .products = rates.gpu_flops,
+                    .launch = rates.node_s};
+}
 #else
 std::optional<ExpertWork> expert_work(const LanguageModel& /*model*/) {
   return std::nullopt;
+}
+
+int64_t recorded_nodes(const LanguageModel& /*model*/) {
+  return 0;
+}
+
+Result<BenchRates> gpu_rates(LanguageModel& /*model*/) {
+  return BenchRates{};
 }
 #endif
 

@@ -50,7 +50,7 @@ int64_t sequence_length(const std::vector<BenchTest>& tests, const BenchOptions&
     }
     if (std::cmp_less_equal(test.num_seqs, index)) continue;
     longest_answer = std::max({longest_answer, test.tokens, options.warmup});
-    decoded += options.warmup + options.repeat * test.tokens;
+    decoded += options.warmup + options.repeat * test.tokens + kStageSteps + 1;
   }
   return depth + std::max(longest_prompt, depth > 0 ? decoded : longest_answer);
 }

@@ -26,6 +26,9 @@ struct BenchTest {
 // By depth; prompts before decoding, few sequences before many. Duplicates are dropped.
 [[nodiscard]] std::vector<BenchTest> plan_tests(const BenchOptions& options);
 
+// Decode steps whose stages a GPU times after a row was measured, when one more has recorded them.
+inline constexpr int64_t kStageSteps = 16;
+
 // How far sequence number `index` gets at most while the rows of one depth are measured. Prompts
 // are the first one's. At depth 0 every repetition starts afresh; else prompts start from the depth
 // again and decoding goes on.

@@ -8,7 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "bench_bound.h"
 #include "bench_plan.h"
+#include "telemetry/stage_clock.h"
 
 namespace hotset {
 
@@ -32,16 +34,17 @@ struct BenchHeader {
   int64_t max_model_len = 0;
   int64_t repeat = 0;
   int64_t warmup = 0;
-  double plain_read = 0;  // bytes/s; 0: not measured
+  BenchRates rates = {};
+  ModelLoad load = {};
 };
 
-// What a GPU's experts did during all repetitions of a row.
-struct ExpertWork {
-  int64_t choices = 0;
-  int64_t misses = 0;
-  int64_t streamed_bytes = 0;
-  double cpu_seconds = 0;
-  double wait_seconds = 0;
+// Where time went. On a GPU these are steps of their own, after the measured ones: the events that
+// mark stages slow a step down.
+struct RowStages {
+  StageClock clock = {};
+  int64_t steps = 0;        // decode steps, or prompts
+  int64_t graph_nodes = 0;  // of a recorded step without marks
+  std::string why_none = {};
 };
 
 struct BenchRow {
@@ -49,7 +52,10 @@ struct BenchRow {
   std::vector<double> seconds;             // of each repetition
   int64_t bytes = 0;                       // that had to move, in all repetitions; 0: not counted
   std::optional<ExpertWork> experts = {};  // on a GPU
+  std::optional<RowStages> stages = {};
 
+  // Steps of one repetition: a prompt is one.
+  [[nodiscard]] int64_t steps_each() const { return test.decode ? test.tokens : 1; }
   // Tokens of all sequences in one repetition, and in all.
   [[nodiscard]] int64_t tokens_each() const { return test.tokens * test.num_seqs; }
   [[nodiscard]] int64_t tokens_in_all() const {
@@ -64,6 +70,9 @@ struct SkippedRow {
 
 [[nodiscard]] std::string markdown_header(const BenchHeader& header);
 [[nodiscard]] std::string markdown_row(const BenchHeader& header, const BenchRow& row);
+// A second table, for rows whose stages are known: milliseconds of a step, stage by stage.
+[[nodiscard]] std::string markdown_stages(const BenchHeader& header,
+                                          const std::vector<BenchRow>& rows);
 [[nodiscard]] std::string markdown_skipped(const SkippedRow& skipped);
 [[nodiscard]] std::string bench_json(const BenchHeader& header, const std::vector<BenchRow>& rows,
                                      const std::vector<SkippedRow>& skipped);

@@ -26,6 +26,7 @@ std::optional<ExpertWork> difference(const std::optional<ExpertWork>& before,
   if (!before || !after) return std::nullopt;
   return ExpertWork{.choices = after->choices - before->choices,
                     .misses = after->misses - before->misses,
+                    .fetched = after->fetched - before->fetched,
                     .streamed_bytes = after->streamed_bytes - before->streamed_bytes,
                     .cpu_seconds = after->cpu_seconds - before->cpu_seconds,
                     .wait_seconds = after->wait_seconds - before->wait_seconds};
@@ -61,11 +62,27 @@ std::optional<std::string> BenchRunner::too_long(const BenchTest& test) const {
     for (size_t s = 0; s < sequences_.size() && std::cmp_less(s, test.num_seqs); ++s) {
       length = std::max(length, sequences_[s].num_tokens + test.tokens);
     }
-    length += options_.warmup + (options_.repeat - 1) * test.tokens;
+    length += options_.warmup + (options_.repeat - 1) * test.tokens + kStageSteps + 1;
   }
   if (length <= model_.max_tokens()) return std::nullopt;
   return fmt::format("{} tokens do not fit the context of {} (--max-model-len)", length,
                      model_.max_tokens());
+}
+
+template <typename Work>
+Status BenchRunner::clocked(BenchRow& row, int64_t steps, const Work& work) {
+  if (!row.stages) row.stages.emplace();
+  model_.set_clock(&row.stages->clock);
+  const Status status = work();
+  model_.set_clock(nullptr);
+  row.stages->steps += steps;
+  return status;
+}
+
+void BenchRunner::keep_row(BenchRow& row, const Status& stages) {
+  if (stages) return;
+  row.stages = RowStages{.why_none = stages.error().message};
+  sequences_.clear();  // of no use after an error
 }
 
 Result<BenchRow> BenchRunner::measure_row(const BenchTest& test) {
@@ -121,12 +138,21 @@ Status BenchRunner::measure_prefill(BenchRow& row) {
   };
   HS_RETURN_IF_ERROR(prefill(sequence, std::min(row.test.tokens, model_.prefill_chunk())));
   const std::optional<ExpertWork> before = expert_work(model_);
-  for (int64_t r = 0; r < options_.repeat; ++r) {
+  const bool on_gpu = before.has_value();
+  const auto once = [&](bool counts) -> Status {
     HS_RETURN_IF_ERROR(back());
     HS_ASSIGN_OR_RETURN(const double seconds, prefill(sequence, row.test.tokens));
-    row.seconds.push_back(seconds);
+    if (counts) row.seconds.push_back(seconds);
+    return {};
+  };
+  for (int64_t r = 0; r < options_.repeat; ++r) {
+    HS_RETURN_IF_ERROR(on_gpu ? once(true) : clocked(row, 1, [&] { return once(true); }));
   }
   row.experts = difference(before, expert_work(model_));
+  if (on_gpu) {
+    keep_row(row, clocked(row, 1, [&] { return once(false); }));
+    if (sequences_.empty()) return {};
+  }
   return back();
 }
 
@@ -159,18 +185,40 @@ Status BenchRunner::measure_decode(BenchRow& row) {
   HS_RETURN_IF_ERROR(back());
   HS_RETURN_IF_ERROR(decode(row.test.num_seqs, options_.warmup));
   const std::optional<ExpertWork> before = expert_work(model_);
+  const auto once = [&]() -> Status {
+    HS_ASSIGN_OR_RETURN(const double seconds, decode(row.test.num_seqs, row.test.tokens));
+    row.seconds.push_back(seconds);
+    return {};
+  };
   for (int64_t r = 0; r < options_.repeat; ++r) {
     HS_RETURN_IF_ERROR(back());
-    clock_.reset();
-    model_.set_clock(&clock_);
-    const auto seconds = decode(row.test.num_seqs, row.test.tokens);
-    model_.set_clock(nullptr);
-    if (!seconds) return fail(seconds.error());
-    row.seconds.push_back(*seconds);
-    row.bytes += counted_bytes(clock_);
+    HS_RETURN_IF_ERROR(before ? once() : clocked(row, row.test.tokens, once));
+  }
+  if (!before) {
+    row.bytes = counted_bytes(row.stages->clock);
+    return {};
   }
   row.experts = difference(before, expert_work(model_));
+  HS_RETURN_IF_ERROR(back());
+  keep_row(row, measure_decode_stages(row));
   return {};
+}
+
+// The first step records a graph with marks and is not counted.
+Status BenchRunner::measure_decode_stages(BenchRow& row) {
+  const int64_t steps = std::min(kStageSteps, row.test.tokens - 1);
+  if (steps < 1) return {};
+  const int64_t nodes = recorded_nodes(model_);
+  const auto some = [&](int64_t count) -> Status {
+    if (const auto seconds = decode(row.test.num_seqs, count); !seconds) {
+      return fail(seconds.error());
+    }
+    return {};
+  };
+  HS_RETURN_IF_ERROR(clocked(row, 0, [&] { return some(1); }));
+  row.stages->clock.reset();
+  row.stages->graph_nodes = nodes;
+  return clocked(row, steps, [&] { return some(steps); });
 }
 
 }  // namespace hotset

@@ -12,12 +12,15 @@
 #include "bench_report.h"
 #include "model/language_model.h"
 #include "synth_text.h"
-#include "telemetry/stage_clock.h"
 
 namespace hotset {
 
 // What the GPU's experts have done so far; nothing on the CPU.
 [[nodiscard]] std::optional<ExpertWork> expert_work(const LanguageModel& model);
+// Of the last decode step's graph; 0 on the CPU.
+[[nodiscard]] int64_t recorded_nodes(const LanguageModel& model);
+// What its GPU was measured to do; zeros on the CPU.
+Result<BenchRates> gpu_rates(LanguageModel& model);
 
 class BenchRunner {
  public:
@@ -40,6 +43,12 @@ class BenchRunner {
   Status restart(Sequence& sequence);
   Status measure_prefill(BenchRow& row);
   Status measure_decode(BenchRow& row);
+  Status measure_decode_stages(BenchRow& row);
+  // Runs `work` with a clock; what it took is added to the row.
+  // An error leaves the row without stages, not the bench without the row.
+  void keep_row(BenchRow& row, const Status& stages);
+  template <typename Work>
+  Status clocked(BenchRow& row, int64_t steps, const Work& work);
   Result<double> prefill(Sequence& sequence, int64_t num_tokens);
   Result<double> decode(int64_t num_seqs, int64_t num_tokens);
 
@@ -50,7 +59,6 @@ class BenchRunner {
   int64_t depth_ = -1;
   std::vector<Sequence> sequences_;  // at depth_ or further
   std::vector<float> logits_;
-  StageClock clock_;
 };
 
 }  // namespace hotset

@@ -288,17 +288,20 @@ void add_bench(CLI::App& app, BenchOptions& out) {
   verb->add_flag_callback(
           "--json", [&out] { out.output = "json"; }, "The same as -o json")
       ->group(group);
+  verb->add_option("--json-file", out.json_file, "Write the JSON object there, whatever -o says")
+      ->type_name("FILE")
+      ->group(group);
   add_compute_flags(*verb, out.model);
   verb->footer(
       "A row: tokens/s of all sequences together as mean ± deviation over the repetitions, and "
       "their\n"
       "median; ms/token is what one sequence waits for its next token.\n"
-      "On the CPU, tg rows tell the bytes that had to move per token, the GB/s that makes, and "
-      "its\n"
-      "share of what a plain read of memory reaches on the same threads. On a GPU, rows tell how\n"
-      "many of the experts chosen were there (hits), how many the CPU computed per token, and "
-      "what\n"
-      "that took; both need a warm cache: give --warmup 256 or more.\n"
+      "The bound is what has to move over what was measured to move at the start; the share of it\n"
+      "that was reached follows. On the CPU, tg rows tell bytes per token and GB/s. On a GPU, "
+      "rows\n"
+      "tell how many of the experts chosen were there (hits), and how many per token the CPU\n"
+      "computed (misses) or the GPU read over PCIe (fetched); these need a warm cache: give\n"
+      "--warmup 256 or more. A second table tells where the time of a step went.\n"
       "The context is reserved for the longest row, unless --max-model-len says how long it is; "
       "rows\n"
       "that do not fit are skipped, with a line that says why.\n"

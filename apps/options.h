@@ -80,6 +80,7 @@ struct BenchOptions {
   int64_t warmup = 16;  // tokens decoded before a row is measured
   std::string text = "random";
   std::string output = "md";
+  std::string json_file = {};  // empty: none
   uint64_t seed = 1;
 };
 

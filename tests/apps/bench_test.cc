@@ -39,8 +39,8 @@ TEST(BenchPlan, TheContextHoldsTheLongestRow) {
   options.depths = {0, 1000};  // there, decoding goes on where it was
   options.seqs = {1, 4};
   context = needed_context(plan_tests(options), options);
-  EXPECT_EQ(context.longest, 1000 + 2 * (16 + 3 * 128));
-  EXPECT_EQ(context.in_all, context.longest + 3 * (1000 + 16 + 3 * 128));
+  EXPECT_EQ(context.longest, 1000 + 2 * (16 + 3 * 128 + kStageSteps + 1));
+  EXPECT_EQ(context.in_all, context.longest + 3 * (1000 + 16 + 3 * 128 + kStageSteps + 1));
 }
 
 TEST(BenchPlan, SpreadsAreTheTextbooks) {
@@ -58,7 +58,12 @@ BenchHeader some_header(bool on_gpu) {
   header.version = "1.2.3";
   header.device = "2 CPU threads, avx2";
   header.on_gpu = on_gpu;
-  header.plain_read = 40e9;
+  header.rates = {.host_read = 40e9, .device_read = 400e9, .pinned_copy = 20e9, .products = 1e15};
+  header.load = {.dense_bytes = 3'000'000'000,
+                 .expert_bytes = 2'000'000,
+                 .state_bytes = 50'000'000,
+                 .kv_bytes_per_token = 20'000,
+                 .ops_per_token = 6e9};
   return header;
 }
 
@@ -69,9 +74,9 @@ TEST(BenchReport, CpuRowsTellBytes) {
                      .seconds = {4, 4},
                      .bytes = 160'000'000'000};
   EXPECT_EQ(markdown_row(header, row),
-            "| tg64 x2 | 32.00 ± 0.00 | 32.00 | 62.500 | 625.0 | 20.00 | 50 % |\n");
+            "| tg64 x2 | 32.00 ± 0.00 | 32.00 | 62.500 | 64.0 | 50 % | 625.0 | 20.00 |\n");
   const auto json = nlohmann::json::parse(bench_json(header, {row}, {{{.tokens = 9}, "too long"}}));
-  EXPECT_DOUBLE_EQ(json["rows"][0]["share_of_plain_read"].get<double>(), 0.5);
+  EXPECT_DOUBLE_EQ(json["rows"][0]["bound"]["share"].get<double>(), 0.5);
   EXPECT_DOUBLE_EQ(json["rows"][0]["tokens_per_s"]["median"].get<double>(), 32);
   EXPECT_EQ(json["skipped"][0]["test"], "pp9");
   EXPECT_EQ(json["skipped"][0]["why"], "too long");
@@ -82,11 +87,55 @@ TEST(BenchReport, GpuRowsTellMisses) {
                      .seconds = {1, 1},
                      .experts = ExpertWork{.choices = 200,
                                            .misses = 50,
+                                           .fetched = 10,
                                            .streamed_bytes = 0,
                                            .cpu_seconds = 0.1,
                                            .wait_seconds = 0.02}};
   EXPECT_EQ(markdown_row(some_header(true), row),
-            "| tg10 | 10.00 ± 0.00 | 10.00 | 100.000 | 75.0 % | 2.50 | 5.000 | 1.000 | |\n");
+            "| tg10 | 10.00 ± 0.00 | 10.00 | 100.000 | 126.6 | 8 % | 70.0 % | 2.50 | 0.50 | |\n");
+}
+
+// Worked out by hand: ten steps of one sequence at depth 100, and a prompt.
+TEST(BenchBound, IsBytesOverMeasuredRates) {
+  const BenchHeader header = some_header(true);
+  const BenchTest decode{.decode = true, .tokens = 10, .depth = 100};
+  const ExpertWork experts{.choices = 200, .misses = 50, .fetched = 10};
+  const auto bound = gpu_bound(header.rates, header.load, decode, experts, 2);
+  ASSERT_TRUE(bound);
+  const double dense = 10 * (3e9 + 2 * 50e6 + 105 * 20e3), hits = 70 * 2e6;
+  EXPECT_DOUBLE_EQ(bound->device_bytes, dense + hits);
+  EXPECT_DOUBLE_EQ(bound->host_bytes, 30 * 2e6);
+  EXPECT_DOUBLE_EQ(bound->pcie_bytes, 5 * 2e6);
+  EXPECT_NEAR(bound->seconds, dense / 400e9 + 30 * 2e6 / 40e9, 1e-12) << "the CPU is the last";
+
+  const BenchTest prompt{.tokens = 1000};
+  ExpertWork streamed{.streamed_bytes = 8'000'000'000};
+  EXPECT_NEAR(gpu_bound(header.rates, header.load, prompt, streamed, 2)->seconds, 0.2, 1e-12);
+  streamed.streamed_bytes = 0;
+  EXPECT_NEAR(gpu_bound(header.rates, header.load, prompt, streamed, 2)->seconds, 0.006, 1e-12);
+  BenchRates without = header.rates;
+  without.products = 0;
+  EXPECT_FALSE(gpu_bound(without, header.load, prompt, streamed, 2));
+}
+
+TEST(BenchReport, StagesAddUpToAStep) {
+  BenchRow row{.test = {.decode = true, .tokens = 10},
+               .seconds = {0.1},
+               .experts = ExpertWork{.choices = 100, .misses = 50, .cpu_seconds = 0.04}};
+  row.stages = RowStages{.steps = 2, .graph_nodes = 500};
+  row.stages->clock.add(Stage::kMixerProjections, 0.004, 0);
+  row.stages->clock.add(Stage::kExpertsWait, 0.010, 0);
+  BenchHeader header = some_header(true);
+  header.rates.launch = 1e-6;
+  const std::string text = markdown_stages(header, {row});
+  EXPECT_NE(text.find("| tg10 | 10.000 | 2.000 | 0.000 | 0.000 | 0.000 | 0.000 | 5.000 | 0.000 | "
+                      "0.000 | 3.000 | 0.500 | 4.000 | 0.000 |"),
+            std::string::npos)
+      << text;
+  const auto json = nlohmann::json::parse(bench_json(header, {row}, {}));
+  EXPECT_NEAR(json["rows"][0]["stages"]["outside_ms"].get<double>(), 3, 1e-9);
+  row.stages.reset();
+  EXPECT_EQ(markdown_stages(header, {row}), "");
 }
 
 // A pasted table has as many cells in each line.
