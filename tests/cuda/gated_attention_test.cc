@@ -27,7 +27,7 @@ struct Tolerance {
   double few_rows;
   double many_rows;
 };
-constexpr Tolerance kBF16{.few_rows = 3e-4, .many_rows = 5e-3};
+constexpr Tolerance kBF16{.few_rows = 3e-4, .many_rows = 1e-2};
 constexpr Tolerance kF16{.few_rows = 1e-4, .many_rows = 6e-4};
 constexpr Tolerance kSimple{.few_rows = 3e-4, .many_rows = 3e-4};
 constexpr Tolerance kF32{.few_rows = 1e-5, .many_rows = 1e-5};
