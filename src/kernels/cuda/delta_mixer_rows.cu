@@ -28,11 +28,17 @@ __global__ void __launch_bounds__(kThreads) conv_rows_kernel(DeltaTask task) {
     return t < 0 ? state[static_cast<int64_t>(past + t) * task.channels]
                  : x[static_cast<int64_t>(t) * task.qkvz_dim];
   });
-  const int end = min(first + kConvRows, rows.num_tokens);
-  float* out = task.mixed + static_cast<int64_t>(rows.token_begin) * task.channels + c;
-  for (int t = first; t < end; ++t) {
-    out[static_cast<int64_t>(t) * task.channels] =
-        window.step(x[static_cast<int64_t>(t) * task.qkvz_dim]);
+  const int count = min(kConvRows, rows.num_tokens - first);
+  float inputs[kConvRows];
+#pragma unroll
+  for (int i = 0; i < kConvRows; ++i) {
+    inputs[i] = i < count ? x[static_cast<int64_t>(first + i) * task.qkvz_dim] : 0.0f;
+  }
+  float* out = task.mixed + static_cast<int64_t>(rows.token_begin + first) * task.channels + c;
+#pragma unroll
+  for (int i = 0; i < kConvRows; ++i) {
+    const float y = window.step(inputs[i]);
+    if (i < count) out[static_cast<int64_t>(i) * task.channels] = y;
   }
 }
 
