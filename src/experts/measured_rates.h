@@ -20,7 +20,8 @@ class MeasuredRates {
   [[nodiscard]] const MachineRates& now() const { return rates_; }
 
   // The CPU computed experts with so many tokens each while PCIe was copying (or was not). Corrects
-  // what bounds most of them: reading, or arithmetic.
+  // what bounds most of them: reading, or arithmetic. What one side reaches alone is corrected as
+  // what it reaches beside the other: a side that got no work would else never be asked again.
   void cpu_took(const ExpertCost& cost, std::span<const int32_t> tokens, bool overlapped,
                 double seconds);
   // PCIe copied so much while the CPU was computing.
