@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products with up to 16 tokens: one launch over the tiles of all outputs. Eight warps share a tile
-// and read each of its bytes once; matrices with few groups give a warp a tile.
+// Products with up to 16 tokens: one launch over the tiles of all outputs. A block's warps share a
+// tile and read each of its bytes once; matrices of few groups give a warp a tile. Weights are on
+// their way before the input is waited for, rounded and multiplied.
 #include <algorithm>
 
 #include "kernels/cuda/launch.cuh"
@@ -10,11 +11,25 @@
 namespace hotset::cuda {
 namespace {
 
-constexpr int kWarps = 8;
-constexpr int kThreads = kWarp * kWarps;
-constexpr int kGroupsAtOnce = 4 * kWarps;  // whose parts wait in shared memory
-constexpr int kTokenStride = 20;           // floats between tokens there, against bank conflicts
-constexpr int kFloatTokens = 4;            // of one pass over a tile in floats
+constexpr int kTokenStride = 20;  // floats between tokens in shared memory, against bank conflicts
+constexpr int kManyWarps = 32;    // for a tile in floats that has a multiprocessor to itself
+
+// Of one pass over a tile in floats, as registers allow.
+template <int kTokens, int kWarps>
+inline constexpr int kFloatTokens = kTokens == 1           ? 1
+                                    : kWarps == kManyWarps ? 2
+                                                           : 4;
+
+// Of a shared tile, whose parts wait in shared memory until they are added up: twice, so that one
+// half is added up while the other is written, or once where that takes much.
+template <int kTokens>
+inline constexpr int kGroupsAtOnce = kTokens == 1 ? 64 : 32;
+template <int kTokens>
+inline constexpr int kPartBuffers = kTokens > 8 ? 1 : 2;
+template <int kTokens>
+HS_BOTH constexpr int part_floats(int num_tokens) {
+  return kGroupsAtOnce<kTokens> * (num_tokens * kTokenStride + kTileRows);
+}
 
 // What a warp computed of group `slot`, to shared memory: parts[slot][token][row],
 // scales[slot][row].
@@ -38,74 +53,104 @@ __device__ inline void keep_part(const GroupPart<kTokens>& part, const GroupRows
   }
 }
 
-// Eight warps, one tile.
-template <CodeKind kCode, int kTokens>
-__device__ void shared_tile(const DecodeArgs& args, const DecodeJob& job, const RoundedInput& input,
-                            int tile, float* parts) {
+// A row of a tile goes on by `count` groups.
+__device__ inline float add_groups(const float* parts, const float* scales, int stride, int count,
+                                   float y) {
+#pragma unroll 8
+  for (int slot = 0; slot < count; ++slot) {
+    y = __fmaf_rn(parts[slot * stride], scales[slot * kTileRows], y);
+  }
+  return y;
+}
+
+// All warps, one tile after the other. `input_of` gives the input, and where free shared memory
+// begins.
+template <CodeKind kCode, bool kUsual, int kTokens, int kWarps, typename InputOf>
+__device__ void shared_tiles(const DecodeArgs& args, const DecodeJob& job, int first, int end,
+                             InputOf input_of) {
+  constexpr int kAtOnce = kGroupsAtOnce<kTokens>;
+  using Stream = CodeStream<kCode, kUsual>;
   const TileLayout& f = job.weight;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int row = static_cast<int>(threadIdx.x) % kTileRows;
   const int token = static_cast<int>(threadIdx.x) / kTileRows;
-  float* scales = parts + kGroupsAtOnce * args.num_tokens * kTokenStride;
+  Stream stream(f, f.data + first * f.tile_bytes, f.tile_bytes, end - first, warp, f.num_groups,
+                kWarps, lane);
+  const CodebookTables tables = load_tables<kCode>(f, lane);
+  float* buffers = nullptr;
+  const RoundedInput input = input_of(buffers);
   const auto inputs = token_inputs<kTokens>(
       input, [&](int t) { return min(t, args.num_tokens - 1); }, lane);
-  const std::byte* data = f.data + tile * f.tile_bytes;
-  float y = 0;
-  for (int base = 0; base < f.num_groups; base += kGroupsAtOnce) {
-    const int end = min(base + kGroupsAtOnce, f.num_groups);
-    for_groups<kCode, kTokens>(f, data, inputs, base + warp, end, kWarps, lane,
-                               [&](int g, const GroupRows& rows, const GroupPart<kTokens>& part) {
-                                 keep_part(part, rows, g - base, args.num_tokens, lane, parts,
-                                           scales);
-                               });
-    __syncthreads();
-    if (token < args.num_tokens) {
-#pragma unroll 4
-      for (int slot = 0; slot < end - base; ++slot) {
-        y = __fmaf_rn(parts[(slot * args.num_tokens + token) * kTokenStride + row],
-                      scales[slot * kTileRows + row], y);
+  const int turns_at_once = kAtOnce / kWarps * Stream::batches_per_group(f) / Stream::kDepth;
+  const int stride = args.num_tokens * kTokenStride;
+  int which = 0;
+  for (int tile = first; tile < end; ++tile) {
+    float y = 0;
+    for (int base = 0, turn = 0; base < f.num_groups; base += kAtOnce, turn += turns_at_once) {
+      float* parts = buffers + which * part_floats<kTokens>(args.num_tokens);
+      float* scales = parts + kAtOnce * stride;
+      stream.run(turn, min(turn + turns_at_once, stream.num_turns()), inputs, tables,
+                 [&](int g, const GroupRows& rows, const GroupPart<kTokens>& part) {
+                   keep_part(part, rows, g - base, args.num_tokens, lane, parts, scales);
+                 });
+      __syncthreads();
+      if (token < args.num_tokens) {
+        y = add_groups(parts + token * kTokenStride + row, scales + row, stride,
+                       min(kAtOnce, f.num_groups - base), y);
+      }
+      if constexpr (kPartBuffers<kTokens> == 1) __syncthreads();
+      which = (which + 1) % kPartBuffers<kTokens>;
+    }
+    if (token < args.num_tokens && kTileRows * tile + row < f.rows) {
+      job.y[token * job.ldy + kTileRows * tile + row] = y;
+    }
+  }
+}
+
+// A tile a warp, one after the other: each warp the tiles `warp`, `warp` + kWarps, … of the
+// block's.
+template <CodeKind kCode, bool kUsual, int kTokens, int kWarps, typename InputOf>
+__device__ void own_tiles(const DecodeArgs& args, const DecodeJob& job, int first, int end,
+                          InputOf input_of) {
+  using Stream = CodeStream<kCode, kUsual>;
+  const TileLayout& f = job.weight;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int own = first + static_cast<int>(threadIdx.x) / kWarp;
+  const int count = own < end ? (end - own + kWarps - 1) / kWarps : 0;
+  Stream stream(f, f.data + own * f.tile_bytes, kWarps * f.tile_bytes, count, 0, f.num_groups, 1,
+                lane);
+  const CodebookTables tables = load_tables<kCode>(f, lane);
+  float* unused = nullptr;
+  const RoundedInput input = input_of(unused);
+  const auto inputs = token_inputs<kTokens>(
+      input, [&](int t) { return min(t, args.num_tokens - 1); }, lane);
+  for (int tile = own; tile < end; tile += kWarps) {
+    float y[kFragments<kTokens>][4] = {};
+    stream.run(0, stream.num_turns(), inputs, tables,
+               [&](int, const GroupRows& rows, const GroupPart<kTokens>& part) {
+#pragma unroll
+                 for (int n = 0; n < kFragments<kTokens>; ++n) {
+#pragma unroll
+                   for (int i = 0; i < 4; ++i) {
+                     y[n][i] = __fmaf_rn(part.sum[n][i], rows.scale[i / 2], y[n][i]);
+                   }
+                 }
+               });
+#pragma unroll
+    for (int n = 0; n < kFragments<kTokens>; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int token = 8 * n + 2 * (lane % 4) + i % 2;
+        const int row = kTileRows * tile + 2 * (lane / 4) + i / 2;
+        if (token < args.num_tokens && row < f.rows) job.y[token * job.ldy + row] = y[n][i];
       }
     }
-    __syncthreads();
-  }
-  if (token < args.num_tokens && kTileRows * tile + row < f.rows) {
-    job.y[token * job.ldy + kTileRows * tile + row] = y;
   }
 }
 
-// One warp, one tile.
-template <CodeKind kCode, int kTokens>
-__device__ void own_tile(const DecodeArgs& args, const DecodeJob& job, const RoundedInput& input,
-                         int tile) {
-  const TileLayout& f = job.weight;
-  if (tile >= f.num_tiles()) return;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const auto inputs = token_inputs<kTokens>(
-      input, [&](int t) { return min(t, args.num_tokens - 1); }, lane);
-  float y[kFragments<kTokens>][4] = {};
-  for_groups<kCode, kTokens>(f, f.data + tile * f.tile_bytes, inputs, 0, f.num_groups, 1, lane,
-                             [&](int, const GroupRows& rows, const GroupPart<kTokens>& part) {
-#pragma unroll
-                               for (int n = 0; n < kFragments<kTokens>; ++n) {
-#pragma unroll
-                                 for (int i = 0; i < 4; ++i) {
-                                   y[n][i] = __fmaf_rn(part.sum[n][i], rows.scale[i / 2], y[n][i]);
-                                 }
-                               }
-                             });
-#pragma unroll
-  for (int n = 0; n < kFragments<kTokens>; ++n) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int token = 8 * n + 2 * (lane % 4) + i % 2;
-      const int row = kTileRows * tile + 2 * (lane / 4) + i / 2;
-      if (token < args.num_tokens && row < f.rows) job.y[token * job.ldy + row] = y[n][i];
-    }
-  }
-}
-
-template <Kinds kKinds, int kT>
+// Each warp a share of the columns: the number of warps must not depend on that of tokens.
+template <Kinds kKinds, int kT, int kWarps>
 __device__ void float_tile(const DecodeArgs& args, const DecodeJob& job, int tile, int first_token,
                            float* sums) {
   const TileLayout& f = job.weight;
@@ -120,121 +165,174 @@ __device__ void float_tile(const DecodeArgs& args, const DecodeJob& job, int til
   const int t = static_cast<int>(threadIdx.x) / kTileRows;
   if (t < kT && first_token + t < args.num_tokens && kTileRows * tile + row < f.rows) {
     float y = 0;
+#pragma unroll 8
     for (int w = 0; w < kWarps; ++w) y += sums[(w * kT + t) * kTileRows + row];
     job.y[(first_token + t) * job.ldy + kTileRows * tile + row] = y;
   }
   __syncthreads();
 }
 
-// Its tile, or a warp's part of it, to the L2 cache.
-__device__ inline void prefetch_unit(const DecodeJob& job, int unit, int warp, int lane) {
-  const TileLayout& f = job.weight;
-  const int tile = job.warps_per_tile == 1 ? unit * kWarps + warp : unit;
-  if (tile >= f.num_tiles()) return;
-  const int64_t part = f.tile_bytes / kWarps;
-  const int64_t begin = job.warps_per_tile == 1 ? 0 : warp * part;
-  prefetch_bytes(f.data + tile * f.tile_bytes + begin,
-                 job.warps_per_tile == 1 ? f.tile_bytes : part, lane);
+// A warp's part of tiles first … end−1 to the L2 cache.
+template <int kWarps>
+__device__ inline void prefetch_tiles(const TileLayout& f, int first, int end) {
+  if (first >= end) return;
+  const int64_t part = ((end - first) * f.tile_bytes + kWarps - 1) / kWarps;
+  const int64_t begin = static_cast<int64_t>(threadIdx.x / kWarp) * part;
+  const int64_t left = (end - first) * f.tile_bytes - begin;
+  prefetch_bytes(f.data + first * f.tile_bytes + begin, min(part, left),
+                 static_cast<int>(threadIdx.x) % kWarp);
+}
+
+template <Kinds kKinds, int kTokens, int kWarps>
+__device__ inline void float_tiles(const DecodeArgs& args, const DecodeJob& job, int first, int end,
+                                   float* shared) {
+  prefetch_tiles<kWarps>(job.weight, first, min(first + 2, end));
+  start_next();
+  wait_for_earlier();
+  constexpr int kAtOnce = kFloatTokens<kTokens, kWarps>;
+  for (int tile = first; tile < end; ++tile) {
+    for (int t = 0; t < args.num_tokens; t += kAtOnce) {
+      float_tile<kKinds, kAtOnce, kWarps>(args, job, tile, t, shared);
+    }
+  }
+}
+
+// Waits for what x is made of. One token's kernel rounds it into shared memory: what a block rounds
+// for itself needs no launch.
+template <int kTokens, int kWarps>
+__device__ __forceinline__ RoundedInput take_input(const DecodeArgs& args, const DecodeJob& job,
+                                                   float* shared, float*& left) {
+  start_next();
+  wait_for_earlier();
+  left = shared;
+  if constexpr (kTokens > 1) return job.input;
+  RoundedInput input = {reinterpret_cast<int8_t*>(shared), nullptr, args.cut.num_subs()};
+  input.meta = shared + input.sub_stride * (kSubBlock / 4);
+  round_row(args.cut, args.cut.order, args.x, nullptr, static_cast<int>(threadIdx.x) / kWarp,
+            kWarps, static_cast<int>(threadIdx.x) % kWarp, input.q, input.meta);
+  left = input.meta + 2 * input.sub_stride;
+  __syncthreads();
+  return input;
 }
 
 // Blocks that a multiprocessor has to have registers for.
-template <Kinds kKinds, int kTokens>
-inline constexpr int kBlocksAtOnce = kKinds == kAllKinds || kTokens > 8             ? 2
-                                     : kKinds == kind_bit(CodeKind::kAffine4, true) ? 4
-                                                                                    : 3;
+template <Kinds kKinds, int kTokens, int kWarps>
+inline constexpr int kBlocksAtOnce = kWarps > 8 ? 1
+                                     : kTokens > 1 || kKinds == kAllKinds ||
+                                             kKinds == kind_bit(CodeKind::kInt8, true)
+                                         ? 2
+                                         : 3;
 
-template <Kinds kKinds, int kTokens>
-__global__ void __launch_bounds__(kThreads, kBlocksAtOnce<kKinds, kTokens>)
+template <Kinds kKinds, int kTokens, int kWarps>
+__global__ void __launch_bounds__(kWarp* kWarps, (kBlocksAtOnce<kKinds, kTokens, kWarps>))
     decode_kernel(const __grid_constant__ DecodeArgs args) {
-  extern __shared__ __align__(16) float dynamic[];
-  float* shared = dynamic;
+  extern __shared__ __align__(16) float shared[];
   const int block = static_cast<int>(blockIdx.x);
   int which = 0;
   while (which + 1 < args.num_jobs && block >= args.jobs[which + 1].first_block) ++which;
   const DecodeJob& job = args.jobs[which];
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int units = (job.weight.num_tiles() * job.warps_per_tile + kWarps - 1) / kWarps;
   const int first = (block - job.first_block) * job.tiles_per_block;
-  const int end = min(first + job.tiles_per_block, units);
+  const int end = min(first + job.tiles_per_block, job.weight.num_tiles());
   if (!job.weight.integer) {
     if constexpr (kHasFloats<kKinds>) {
-      for (int tile = first; tile < end; ++tile) {
-        if constexpr (kTokens == 1) {
-          float_tile<kKinds, 1>(args, job, tile, 0, shared);
-        } else {
-          for (int t = 0; t < args.num_tokens; t += kFloatTokens) {
-            float_tile<kKinds, kFloatTokens>(args, job, tile, t, shared);
-          }
-        }
-      }
+      float_tiles<kKinds, kTokens, kWarps>(args, job, first, end, shared);
     }
     return;
   }
-  RoundedInput input = job.input;
-  if constexpr (kTokens == 1) {
-    if (args.rounds) {
-      prefetch_unit(job, first, warp, lane);
-      input = {reinterpret_cast<int8_t*>(shared), nullptr, args.cut.num_subs()};
-      input.meta = shared + input.sub_stride * (kSubBlock / 4);
-      round_row(args.cut, args.cut.order, args.x, nullptr, warp, kWarps, lane, input.q, input.meta);
-      shared = input.meta + 2 * input.sub_stride;
-      __syncthreads();
-    }
-  }
   with_integer_code<kKinds>(job.weight.code, [&]<CodeKind kCode>() {
-    for (int unit = first; unit < end; ++unit) {
-      if (unit + 1 < end) prefetch_unit(job, unit + 1, warp, lane);
-      if (job.warps_per_tile == 1) {
-        own_tile<kCode, kTokens>(args, job, input, unit * kWarps + warp);
+    const auto input_of = [&](float*& left) {
+      return take_input<kTokens, kWarps>(args, job, shared, left);
+    };
+    with_usual<kCode>(job.weight, [&]<bool kUsual>() {
+      if (job.tile_a_warp) {
+        own_tiles<kCode, kUsual, kTokens, kWarps>(args, job, first, end, input_of);
       } else {
-        shared_tile<kCode, kTokens>(args, job, input, unit, shared);
+        prefetch_tiles<kWarps>(job.weight, first, min(first + 2, end));
+        shared_tiles<kCode, kUsual, kTokens, kWarps>(args, job, first, end, input_of);
       }
-    }
+    });
   });
 }
 
 constexpr Kinds kFour = kind_bit(CodeKind::kAffine4, true);
 constexpr Kinds kEight = kind_bit(CodeKind::kInt8, true);
+constexpr Kinds kCodebook = kind_bit(CodeKind::kCodebook4, true);
 constexpr Kinds kBf16 = kind_bit(CodeKind::kBF16, false);
+constexpr Kinds kAllFloats = 0xff;
+
+struct DecodeLaunch {
+  unsigned blocks = 0;
+  int warps = 8;
+  int64_t shared = 0;
+  bool one_token = false;  // whose row blocks round for themselves, where it is rounded
+};
+
+template <Kinds kKinds, int kWarps>
+void launch_decode(Queue& queue, const DecodeArgs& args, const DecodeLaunch& how) {
+  const auto kernel = how.one_token          ? decode_kernel<kKinds, 1, kWarps>
+                      : args.num_tokens <= 8 ? decode_kernel<kKinds, 8, kWarps>
+                                             : decode_kernel<kKinds, 16, kWarps>;
+  HS_LAUNCH_EARLY(queue, Grid{how.blocks}, Grid{kWarp * kWarps}, how.shared, kernel, args);
+}
 
 template <Kinds kKinds>
-void launch_decode(Queue& queue, const DecodeArgs& args, unsigned blocks, int64_t shared) {
-  const auto kernel = args.num_tokens == 1   ? decode_kernel<kKinds, 1>
-                      : args.num_tokens <= 8 ? decode_kernel<kKinds, 8>
-                                             : decode_kernel<kKinds, 16>;
-  HS_LAUNCH(queue, Grid{blocks}, Grid{kThreads}, shared, kernel, args);
+void launch_integer(Queue& queue, const DecodeArgs& args, const DecodeLaunch& how) {
+  if (how.warps == 16) {
+    HS_LAUNCH_EARLY(queue, Grid{how.blocks}, Grid{kWarp * 16}, how.shared,
+                    (decode_kernel<kKinds, 1, 16>), args);
+  } else {
+    launch_decode<kKinds, 8>(queue, args, how);
+  }
+}
+
+// Tiles for the blocks of each job, about as many blocks as there is room for at once.
+void share_out(const Queue& queue, DecodeArgs& args, int64_t tiles, int64_t blocks_per_sm,
+               DecodeLaunch& how) {
+  const auto each = static_cast<int32_t>(blocks_for(tiles, blocks_per_sm * queue.num_sms()));
+  for (int i = 0; i < args.num_jobs; ++i) {
+    DecodeJob& job = args.jobs[i];
+    job.first_block = static_cast<int32_t>(how.blocks);
+    job.tile_a_warp = job.weight.integer && job.weight.num_groups < how.warps;
+    job.tiles_per_block = job.tile_a_warp ? std::max(each, how.warps) : each;
+    how.blocks += blocks_for(job.weight.num_tiles(), job.tiles_per_block);
+  }
 }
 
 }  // namespace
 
 void decode_products(Queue& queue, DecodeArgs& args) {
-  unsigned blocks = 0;
   Kinds kinds = 0;
   int64_t tiles = 0;
-  for (int i = 0; i < args.num_jobs; ++i) tiles += args.jobs[i].weight.num_tiles();
-  // Where blocks round, fewer of them do it less often.
-  const int64_t each = args.rounds ? std::max<int64_t>(1, tiles / (4 * queue.num_sms())) : 1;
+  int most_groups = 0;
   for (int i = 0; i < args.num_jobs; ++i) {
-    DecodeJob& job = args.jobs[i];
-    job.first_block = static_cast<int32_t>(blocks);
-    job.warps_per_tile = job.weight.integer && job.weight.num_groups < kWarps ? 1 : kWarps;
-    kinds |= kind_bit(job.weight.code, job.weight.integer);
-    job.tiles_per_block = static_cast<int32_t>(each);
-    const int64_t units = blocks_for(job.weight.num_tiles(), kWarps / job.warps_per_tile);
-    blocks += blocks_for(units, each);
+    tiles += args.jobs[i].weight.num_tiles();
+    most_groups = std::max(most_groups, args.jobs[i].weight.num_groups);
+    kinds |= kind_bit(args.jobs[i].weight.code, args.jobs[i].weight.integer);
   }
-  const int64_t integer_floats =
-      kGroupsAtOnce * (args.num_tokens * kTokenStride + int64_t{kTileRows});
-  const int64_t float_floats = kWarps * kFloatTokens * kTileRows;
-  const int64_t shared =
-      4 * std::max(integer_floats, float_floats) + (args.rounds ? rounded_row_bytes(args.cut) : 0);
   const auto only = [&](Kinds set) { return (kinds & ~set) == 0; };
-  if (only(kFour)) return launch_decode<kFour>(queue, args, blocks, shared);
-  if (only(kEight)) return launch_decode<kEight>(queue, args, blocks, shared);
-  if (only(kBf16)) return launch_decode<kBf16>(queue, args, blocks, shared);
-  if (only(kFour | kBf16)) return launch_decode<kFour | kBf16>(queue, args, blocks, shared);
-  launch_decode<kAllKinds>(queue, args, blocks, shared);
+  DecodeLaunch how;
+  how.one_token = args.num_tokens == 1 && (args.rounds || only(kAllFloats));
+  if (tiles <= queue.num_sms()) {  // a tile a block: more warps for it
+    if (only(kBf16)) how.warps = kManyWarps;
+    if ((only(kFour) || only(kEight) || only(kCodebook)) && how.one_token && most_groups > 16)
+      how.warps = 16;
+  }
+  share_out(queue, args, tiles, only(kEight) ? 2 : 3, how);
+  const int64_t integer_floats = only(kAllFloats) ? 0
+                                 : how.one_token  ? kPartBuffers<1> * part_floats<1>(1)
+                                 : args.num_tokens <= 8
+                                     ? kPartBuffers<8> * part_floats<8>(args.num_tokens)
+                                     : kPartBuffers<16> * part_floats<16>(args.num_tokens);
+  const int64_t float_floats = int64_t{how.warps} * 4 * kTileRows;
+  how.shared =
+      4 * std::max(integer_floats, float_floats) + (args.rounds ? rounded_row_bytes(args.cut) : 0);
+  if (only(kFour)) return launch_integer<kFour>(queue, args, how);
+  if (only(kEight)) return launch_integer<kEight>(queue, args, how);
+  if (only(kCodebook)) return launch_integer<kCodebook>(queue, args, how);
+  if (how.warps == kManyWarps) return launch_decode<kBf16, kManyWarps>(queue, args, how);
+  if (only(kBf16)) return launch_decode<kBf16, 8>(queue, args, how);
+  if (only(kFour | kBf16)) return launch_decode<kFour | kBf16, 8>(queue, args, how);
+  launch_decode<kAllKinds, 8>(queue, args, how);
 }
 
 }  // namespace hotset::cuda

@@ -93,11 +93,64 @@ __device__ inline float sub_block_value(const RoundedCut& cut, const int32_t* or
   return up != nullptr ? silu_mul(x[at], up[at]) : x[at];
 }
 
-// Rounds sub-blocks first, first + stride, … of a row, a warp each; loads of four are under way at
-// once.
+// A warp rounds the sub-blocks 4·quad … 4·quad+3 of a row that is read in order and cut every 32
+// columns, eight lanes each and four columns a lane.
+__device__ inline void round_quad(const RoundedCut& cut, float4 v, int quad, int lane, int8_t* q,
+                                  float* meta) {
+  const auto magnitude = [](float x) { return __float_as_uint(x) & 0x7fffffffu; };
+  unsigned bits = max(max(magnitude(v.x), magnitude(v.y)), max(magnitude(v.z), magnitude(v.w)));
+#pragma unroll
+  for (int step = 1; step < 8; step *= 2) {
+    bits = max(bits, __shfl_xor_sync(kAllLanes, bits, step));
+  }
+  const float most = __uint_as_float(bits);
+  const bool finite = bits < 0x7f800000u;
+  const bool counts = finite && bits >= 0x08000000u;
+  const float factor = counts ? __fdiv_rn(127.0f, most) : 0.0f;
+  const auto code = [&](float x) { return counts ? __float2int_rn(__fmul_rn(x, factor)) : 0; };
+  const int a = code(v.x), b = code(v.y), c = code(v.z), d = code(v.w);
+  int sum = a + b + c + d;
+#pragma unroll
+  for (int step = 1; step < 8; step *= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
+  const int sub = 4 * quad + lane / 8;
+  if (sub >= cut.num_subs()) return;
+  const int packed = (a & 0xff) | (b & 0xff) << 8 | (c & 0xff) << 16 | d << 24;
+  *reinterpret_cast<int*>(q + kSubBlock * sub + 4 * (lane % 8)) = packed;
+  if (lane % 8 == 0) {
+    const float scale = counts   ? __fdiv_rn(most, 127.0f)
+                        : finite ? 0.0f
+                                 : __uint_as_float(0x7fc00000u);
+    *reinterpret_cast<float2*>(meta + 2 * sub) = {scale, static_cast<float>(sum)};
+  }
+}
+
+// Part `first` of `stride` of such a row. Loads of two quads are under way at once.
+__device__ inline void round_plain_row(const RoundedCut& cut, const float* x, int first, int stride,
+                                       int lane, int8_t* q, float* meta) {
+  constexpr int kAtOnce = 2;
+  const int num_quads = (cut.num_subs() + 3) / 4;
+  for (int quad = first; quad < num_quads; quad += kAtOnce * stride) {
+    float4 values[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int col = 4 * (kWarp * (quad + i * stride) + lane);
+      values[i] = col < cut.cols ? *reinterpret_cast<const float4*>(x + col) : float4{0, 0, 0, 0};
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      if (quad + i * stride >= num_quads) break;
+      round_quad(cut, values[i], quad + i * stride, lane, q, meta);
+    }
+  }
+}
+
+// Rounds a row's share `first` of `stride`, a warp each.
 __device__ inline void round_row(const RoundedCut& cut, const int32_t* order, const float* x,
                                  const float* up, int first, int stride, int lane, int8_t* q,
                                  float* meta) {
+  const bool plain = order == nullptr && up == nullptr && cut.group % kSubBlock == 0 &&
+                     cut.cols % 4 == 0 && reinterpret_cast<uintptr_t>(x) % 16 == 0;
+  if (plain) return round_plain_row(cut, x, first, stride, lane, q, meta);
   constexpr int kAtOnce = 4;
   const int num_subs = cut.num_subs();
   for (int s = first; s < num_subs; s += kAtOnce * stride) {
@@ -297,41 +350,79 @@ __device__ inline StoredRows load_rows(const TileLayout& f, const std::byte* gro
   return rows;
 }
 
+__device__ inline float half_bits(uint32_t bits) {
+  return __half2float(__ushort_as_half(static_cast<unsigned short>(bits & 0xffffu)));
+}
+
+// What the scales mean to the products.
 template <CodeKind kCode>
-__device__ inline GroupRows group_rows(const TileLayout& f, const StoredRows& stored,
-                                       float codebook_step) {
+__device__ inline GroupRows group_rows_of(const TileLayout& f, float scale0, float scale1,
+                                          uint32_t zeros, float codebook_step) {
   constexpr float kOffset = kCode == CodeKind::kInt8 ? 128.0f : 0.0f;
-  GroupRows rows;
-  const uint32_t bits = stored.scale.x;
-  switch (f.scale) {
-    case ScaleKind::kNone:
-      rows.scale[0] = rows.scale[1] = 1.0f;
-      break;
-    case ScaleKind::kF16:
-      rows.scale[0] = __half2float(__ushort_as_half(static_cast<unsigned short>(bits & 0xffffu)));
-      rows.scale[1] = __half2float(__ushort_as_half(static_cast<unsigned short>(bits >> 16)));
-      break;
-    case ScaleKind::kBF16:
-      rows.scale[0] = __uint_as_float(bits << 16);
-      rows.scale[1] = __uint_as_float(bits & 0xffff0000u);
-      break;
-    case ScaleKind::kF32:
-      rows.scale[0] = __uint_as_float(bits);
-      rows.scale[1] = __uint_as_float(stored.scale.y);
-      break;
-  }
+  GroupRows rows = {{scale0, scale1}, {0.0f, 0.0f}};
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     if constexpr (kCode == CodeKind::kCodebook4) {
       rows.scale[i] = __fmul_rn(rows.scale[i], codebook_step);
-      rows.minus_zero[i] = 0;
     } else {
-      const float zero =
-          f.has_zeros ? static_cast<float>((stored.zero >> (8 * i)) & 0xffu) : f.zero;
+      const float zero = f.has_zeros ? static_cast<float>((zeros >> (8 * i)) & 0xffu) : f.zero;
       rows.minus_zero[i] = __fsub_rn(kOffset, zero);
     }
   }
   return rows;
+}
+
+template <CodeKind kCode>
+__device__ inline GroupRows group_rows(const TileLayout& f, const StoredRows& stored,
+                                       float codebook_step) {
+  float scale[2] = {1.0f, 1.0f};
+  const uint32_t bits = stored.scale.x;
+  switch (f.scale) {
+    case ScaleKind::kNone:
+      break;
+    case ScaleKind::kF16:
+      scale[0] = half_bits(bits);
+      scale[1] = half_bits(bits >> 16);
+      break;
+    case ScaleKind::kBF16:
+      scale[0] = __uint_as_float(bits << 16);
+      scale[1] = __uint_as_float(bits & 0xffff0000u);
+      break;
+    case ScaleKind::kF32:
+      scale[0] = __uint_as_float(bits);
+      scale[1] = __uint_as_float(stored.scale.y);
+      break;
+  }
+  return group_rows_of<kCode>(f, scale[0], scale[1], stored.zero, codebook_step);
+}
+
+// The same where scales have 16 bits, a codebook's 32.
+template <CodeKind kCode>
+__device__ inline StoredRows load_usual_rows(const TileLayout& f, const std::byte* group,
+                                             int lane) {
+  StoredRows rows = {};
+  if constexpr (kCode == CodeKind::kCodebook4) {
+    rows.scale = __ldg(reinterpret_cast<const uint2*>(group) + lane / 4);
+  } else {
+    rows.scale.x = __ldg(reinterpret_cast<const uint32_t*>(group) + lane / 4);
+    if (f.has_zeros) {
+      rows.zero = __ldg(reinterpret_cast<const uint16_t*>(group + f.zeros_offset) + lane / 4);
+    }
+  }
+  return rows;
+}
+template <CodeKind kCode>
+__device__ inline GroupRows usual_group_rows(const TileLayout& f, const StoredRows& stored,
+                                             float codebook_step) {
+  const uint32_t bits = stored.scale.x;
+  if constexpr (kCode == CodeKind::kCodebook4) {
+    return group_rows_of<kCode>(f, __uint_as_float(bits), __uint_as_float(stored.scale.y), 0,
+                                codebook_step);
+  }
+  const bool half = f.scale == ScaleKind::kF16;
+  const float first = half ? half_bits(bits) : __uint_as_float(bits << 16);
+  const float second = half ? half_bits(bits >> 16) : __uint_as_float(bits & 0xffff0000u);
+  return group_rows_of<kCode>(f, first, second, stored.zero, codebook_step);
 }
 
 }  // namespace hotset::cuda

@@ -67,8 +67,8 @@ struct DecodeJob {
   float* y = nullptr;
   int64_t ldy = 0;
   int32_t first_block = 0;
-  int32_t warps_per_tile = 8;   // 8, or 1
-  int32_t tiles_per_block = 1;  // that come one after the other, of each warp where it has its own
+  bool tile_a_warp = false;  // or all warps of a block share each
+  int32_t tiles_per_block = 1;
 };
 struct DecodeArgs {
   DecodeJob jobs[kMaxOutputs];

@@ -27,11 +27,13 @@ struct Choice {
   uint32_t index;
 };
 
-// The logits of a token as one lane sees them: those of experts lane, lane + 32, …, in registers.
+// The logits of a token as one lane sees them: those of experts lane, lane + 32, …, in registers,
+// and which of them is the next.
 template <int kHeld>
 struct HeldLogits {
   uint32_t keys[kHeld];  // 0: taken, or no expert
   uint32_t lane;
+  Choice best;
 
   __device__ __forceinline__ HeldLogits(const float* row, int num_experts) : lane(threadIdx.x) {
 #pragma unroll
@@ -39,18 +41,32 @@ struct HeldLogits {
       const int expert = static_cast<int>(lane) + i * kWarp;
       keys[i] = expert < num_experts ? key_of(row[expert]) : 0u;
     }
+    find_best();
+  }
+  // The largest key and of those the lowest index, in a few steps of pairs.
+  __device__ __forceinline__ void find_best() {
+    uint32_t most[kHeld];
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) most[i] = keys[i];
+#pragma unroll
+    for (int half = kHeld / 2; half > 0; half /= 2) {
+#pragma unroll
+      for (int i = 0; i < half; ++i) most[i] = max(most[i], most[i + half]);
+    }
+    uint32_t holders = 0u;
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) holders |= keys[i] == most[0] ? 1u << i : 0u;
+    best = {most[0], lane + (static_cast<uint32_t>(__ffs(static_cast<int>(holders))) - 1u) * kWarp};
   }
   __device__ __forceinline__ Choice take() {
-    uint32_t best = 0u, index = 0xffffffffu;
+    const uint32_t key = __reduce_max_sync(kAllLanes, best.key);
+    const uint32_t index = __reduce_min_sync(kAllLanes, best.key == key ? best.index : 0xffffffffu);
+    if (index == best.index) {
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i) best = max(best, keys[i]);
-    best = __reduce_max_sync(kAllLanes, best);
-#pragma unroll
-    for (int i = kHeld - 1; i >= 0; --i) index = keys[i] == best ? lane + i * kWarp : index;
-    index = __reduce_min_sync(kAllLanes, index);
-#pragma unroll
-    for (int i = 0; i < kHeld; ++i) keys[i] = index == lane + i * kWarp ? 0u : keys[i];
-    return {best, index};
+      for (int i = 0; i < kHeld; ++i) keys[i] = index == lane + i * kWarp ? 0u : keys[i];
+      find_best();
+    }
+    return {key, index};
   }
 };
 

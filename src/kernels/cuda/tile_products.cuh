@@ -84,63 +84,172 @@ struct GroupPart {
   }
 };
 
-// A lane's codes of up to four sub-blocks, on their way while the four before are multiplied.
+// How the codes of a kind usually come: groups of whole batches (kBatch sub-blocks), and scales of
+// 16 bits, of a codebook's 32. Code for that has no conditions between its loads and products.
 template <CodeKind kCode>
-struct CodeStream {
-  const TileLayout& f;
-  const std::byte* tile;
-  int end;
-  int stride;
-  int lane;
-  int group;      // the next to fetch from
-  int batch = 0;  // of four sub-blocks, inside the group
-  LaneCodes<kCode> codes[4];
-  StoredRows rows;  // of the group whose first batch was fetched last
+inline constexpr int kUsualBatch = kCode == CodeKind::kCodebook4 ? 2 : 4;
+template <CodeKind kCode>
+__device__ inline bool is_usual(const TileLayout& f) {
+  if (f.group % (kSubBlock * kUsualBatch<kCode>) != 0) return false;
+  if constexpr (kCode == CodeKind::kCodebook4) return f.scale == ScaleKind::kF32;
+  return f.scale == ScaleKind::kF16 || f.scale == ScaleKind::kBF16;
+}
 
-  __device__ void fetch() {
-    if (group >= end) return;
-    const std::byte* block = tile + static_cast<int64_t>(group) * f.group_bytes;
-    const std::byte* from =
-        block + f.codes_offset + static_cast<int64_t>(batch) * 4 * kSubBytes<kCode>;
+// A warp's way through the codes of some tiles: groups first, first + stride, … of each. Codes come
+// in batches, which are under way in registers while those before them are multiplied, over the end
+// of a tile. A tile takes whole turns of kDepth batches, so that every batch of a turn has
+// registers of its own.
+template <CodeKind kCode, bool kUsual>
+class CodeStream {
+ public:
+  static constexpr int kBatch = kUsual ? kUsualBatch<kCode> : 4;  // sub-blocks
+  static constexpr int kDepth = 8 / kBatch;
+
+  // Tiles lie `step` bytes apart.
+  __device__ CodeStream(const TileLayout& f, const std::byte* tile, int64_t step, int num_tiles,
+                        int first, int end, int stride, int lane)
+      : f_(f),
+        tile_(tile),
+        step_(step),
+        tiles_left_(num_tiles),
+        first_(first),
+        end_(end),
+        stride_(stride),
+        lane_(lane),
+        group_(num_tiles > 0 ? first : end),
+        used_group_(first) {
+    per_group_ = batches_per_group(f);
+    const int groups = first < end ? (end - first + stride - 1) / stride : 0;
+    num_batches_ = groups * per_group_;
+    num_turns_ = (num_batches_ + kDepth - 1) / kDepth;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      codes[i] = load_codes<kCode>(from + i * kSubBytes<kCode>, sub_steps(f, 4 * batch + i), lane);
-    }
-    if (batch == 0) rows = load_rows(f, block, lane);
-    if (4 * ++batch >= f.subs_per_group) {
-      batch = 0;
-      group += stride;
+    for (int d = 0; d < kDepth; ++d) fetch(slots_[d]);
+  }
+
+  [[nodiscard]] __device__ static int batches_per_group(const TileLayout& f) {
+    return (f.subs_per_group + kBatch - 1) / kBatch;
+  }
+  // Of a tile.
+  [[nodiscard]] __device__ int num_turns() const {
+    return num_turns_;
+  }
+
+  // Turns from … to−1 of a tile: finish(group, its rows' scales, its parts) for each group that
+  // ends in them. After the last turn the next one is the next tile's first.
+  template <int kTokens, typename Finish>
+  __device__ void run(int from, int to, const TokenInputs<kTokens>& in,
+                      const CodebookTables& tables, Finish finish) {
+    GroupPart<kTokens> part;
+    StoredRows rows = {};
+    for (int turn = from; turn < to; ++turn) {
+      const bool last = turn + 1 == num_turns_;
+#pragma unroll
+      for (int d = 0; d < kDepth; ++d) {
+        Batch& batch = slots_[d];
+        if (turn * kDepth + d < num_batches_) {
+          if (used_ == 0) {
+            part = {};
+            rows = batch.rows;
+          }
+          multiply(batch, in, tables, part);
+          if (++used_ == per_group_) {
+            const GroupRows scales = scales_of(rows, tables);
+            if (needs_zero<kCode>(f_)) part.take_off_zeros(scales);
+            finish(used_group_, scales, part);
+            used_ = 0;
+            used_group_ += stride_;
+          }
+        }
+        if (last && d == 0) go_to_next_tile();
+        fetch(batch);
+      }
+      if (last) used_group_ = first_;
     }
   }
+
+ private:
+  struct Batch {
+    LaneCodes<kCode> codes[kBatch];
+    StoredRows rows;  // of a group's first batch
+  };
+
+  template <int kTokens>
+  __device__ void multiply(const Batch& batch, const TokenInputs<kTokens>& in,
+                           const CodebookTables& tables, GroupPart<kTokens>& part) const {
+    const int sub = used_group_ * f_.subs_per_group + kBatch * used_;
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      if (kUsual || kBatch * used_ + i < f_.subs_per_group) {
+        part.template add<kCode>(batch.codes[i], tables, in, sub + i);
+      }
+    }
+  }
+  __device__ GroupRows scales_of(const StoredRows& rows, const CodebookTables& tables) const {
+    if constexpr (kUsual) return usual_group_rows<kCode>(f_, rows, tables.step);
+    return group_rows<kCode>(f_, rows, tables.step);
+  }
+  __device__ void fetch(Batch& batch) {
+    if (group_ >= end_) return;
+    const std::byte* block = tile_ + static_cast<int64_t>(group_) * f_.group_bytes;
+    const std::byte* from = block + f_.codes_offset + fetched_ * (kBatch * kSubBytes<kCode>);
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int steps = kUsual ? 4 : sub_steps(f_, kBatch * fetched_ + i);
+      batch.codes[i] = load_codes<kCode>(from + i * kSubBytes<kCode>, steps, lane_);
+    }
+    if (fetched_ == 0) {
+      batch.rows = kUsual ? load_usual_rows<kCode>(f_, block, lane_) : load_rows(f_, block, lane_);
+    }
+    if (++fetched_ == per_group_) {
+      fetched_ = 0;
+      group_ += stride_;
+    }
+  }
+  __device__ void go_to_next_tile() {
+    if (--tiles_left_ <= 0) return;
+    tile_ += step_;
+    group_ = first_;
+  }
+
+  const TileLayout& f_;
+  const std::byte* tile_;
+  int64_t step_;
+  int tiles_left_;
+  int first_;
+  int end_;
+  int stride_;
+  int lane_;
+  int per_group_;  // batches
+  int num_batches_;
+  int num_turns_;
+  int group_;        // the next to fetch from,
+  int fetched_ = 0;  // and how many of its batches are
+  int used_group_;
+  int used_ = 0;
+  Batch slots_[kDepth];
 };
 
-// finish(group, its rows' scales, its parts) for groups first, first + stride, … below end.
+// fn.operator()<kUsual>()
+template <CodeKind kCode, typename Fn>
+__device__ __forceinline__ void with_usual(const TileLayout& f, Fn fn) {
+  if (is_usual<kCode>(f)) {
+    fn.template operator()<true>();
+  } else {
+    fn.template operator()<false>();
+  }
+}
+
+// finish(group, its rows' scales, its parts) for groups first, first + stride, … of a tile below
+// `end`.
 template <CodeKind kCode, int kTokens, typename Finish>
 __device__ inline void for_groups(const TileLayout& f, const std::byte* tile,
                                   const TokenInputs<kTokens>& in, int first, int end, int stride,
                                   int lane, Finish finish) {
   const CodebookTables tables = load_tables<kCode>(f, lane);
-  CodeStream<kCode> stream{f, tile, end, stride, lane, first, 0, {}, {}};
-  stream.fetch();
-  for (int g = first; g < end; g += stride) {
-    GroupPart<kTokens> part;
-    const StoredRows stored = stream.rows;
-    for (int j = 0; j < f.subs_per_group; j += 4) {
-      LaneCodes<kCode> codes[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) codes[i] = stream.codes[i];
-      stream.fetch();
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        if (j + i < f.subs_per_group) {
-          part.template add<kCode>(codes[i], tables, in, g * f.subs_per_group + j + i);
-        }
-      }
-    }
-    const GroupRows rows = group_rows<kCode>(f, stored, tables.step);
-    if (needs_zero<kCode>(f)) part.take_off_zeros(rows);
-    finish(g, rows, part);
-  }
+  with_usual<kCode>(f, [&]<bool kUsual>() {
+    CodeStream<kCode, kUsual> stream(f, tile, 0, 1, first, end, stride, lane);
+    stream.run(0, stream.num_turns(), in, tables, finish);
+  });
 }
 
 // ── Float ───────────────────────────────────────────────────────────────────────────────────────
@@ -212,6 +321,14 @@ __device__ inline void plain_steps(const TileLayout& f, const std::byte* tile, i
           rows[u].load(codes + static_cast<int64_t>(s + u - g * per_group) * kStepBytes);
         }
       }
+      float xs[kUnroll][kT];
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u) {
+#pragma unroll
+        for (int t = 0; t < kT; ++t) {
+          xs[u][t] = s + u < stop ? input_at(f, order, x[t], 8 * (s + u) + lane / 4) : 0.0f;
+        }
+      }
 #pragma unroll
       for (int u = 0; u < kUnroll; ++u) {
         if (s + u >= stop) break;
@@ -219,9 +336,8 @@ __device__ inline void plain_steps(const TileLayout& f, const std::byte* tile, i
         rows[u].values(w);
 #pragma unroll
         for (int t = 0; t < kT; ++t) {
-          const float xt = input_at(f, order, x[t], 8 * (s + u) + lane / 4);
 #pragma unroll
-          for (int i = 0; i < 4; ++i) part[t][i] = __fmaf_rn(w[i], xt, part[t][i]);
+          for (int i = 0; i < 4; ++i) part[t][i] = __fmaf_rn(w[i], xs[u][t], part[t][i]);
         }
       }
     }
