@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "cuda/device_memory.h"
-#include "cuda/device_read.h"
+#include "kernels/cuda/machine_probe.h"
 #include "kernels/delta_mixer.h"
 #include "kernels/embedding.h"
 #include "kernels/gated_attention.h"
@@ -118,7 +118,7 @@ class Bench {
     const auto* data = take<std::byte>(bytes);
     auto* sink = take<float>(1);
     ceiling_ = static_cast<double>(bytes) /
-               seconds(4, [&](int) { bench::read_device(*queue_, data, bytes, sink); });
+               seconds(4, [&](int) { cuda::probe_read(*queue_, data, bytes, sink); });
     fmt::print("{}, {} SMs: a plain read reaches {:.0f} GB/s\n", runtime_.info().name,
                runtime_.info().num_sms, ceiling_ * 1e-9);
     forget_memory();
@@ -290,14 +290,21 @@ void run_all(Bench& bench) {
     bench_rows(bench, tokens);
     bench_angles(bench, tokens);
   }
-  for (const Step& step : std::vector<Step>{
-           {1, 1},  {1, 4},   {4, 1},    {16, 1},   {64, 1},
-           {1, 64}, {1, 512}, {1, 2048}, {1, 8192}, {4, 1024}}) {
+  for (const Step& step : std::vector<Step>{{1, 1},
+                                            {1, 4},
+                                            {4, 1},
+                                            {16, 1},
+                                            {64, 1},
+                                            {1, 64},
+                                            {1, 512},
+                                            {1, 2048},
+                                            {1, 8192},
+                                            {4, 1024}}) {
     bench_delta(bench, step);
   }
   for (const int64_t depth : {0, 1024, 16384, 65536}) {
-    for (const Step& step :
-         std::vector<Step>{{1, 1}, {1, 4}, {4, 1}, {16, 1}, {1, 16}, {1, 512}, {1, 4096}, {1, 8192}}) {
+    for (const Step& step : std::vector<Step>{
+             {1, 1}, {1, 4}, {4, 1}, {16, 1}, {1, 16}, {1, 512}, {1, 4096}, {1, 8192}}) {
       bench_attention(bench, {step.sequences, step.tokens, depth});
     }
   }
