@@ -236,6 +236,7 @@ Status GpuBackend::create_experts() {
   HS_ASSIGN_OR_RETURN(slots_, ExpertSlots::create(queue_, *host_, *weights_.views, use_.num_slots));
   HS_ASSIGN_OR_RETURN(experts_, Runner::create(queue_, cpu_queue_, config_, *host_, *slots_,
                                                workspace_.shape.max_chunk));
+  experts_->fix_prefill_fetch_share(options_.fetch_share);
   return experts_->set_fetched(fetched_by_missed());
 }
 

@@ -73,6 +73,10 @@ class ExpertsRunner<cuda::Queue> {
            float* y);
   [[nodiscard]] int64_t chosen_bytes(const LayerWeights&, const MoeBatch&) const { return 0; }
 
+  // SplitPrefill::fix_fetch_share.
+  void fix_prefill_fetch_share(double share) {
+    if (split_) split_->fix_fetch_share(share);
+  }
   // What a step of so many tokens wants of each staging area (ExpertSlots::begin_step).
   [[nodiscard]] int64_t num_staged(int64_t num_tokens) const;
   // Does a step of so many tokens need serve_step()?

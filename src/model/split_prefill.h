@@ -3,10 +3,10 @@
 // of them from RAM while others cross PCIe to the GPU, and both end at the same time.
 //
 //   queue     router → x, ids to the host → products of residents → (filled) products of staged →
-//   engine    waits for ids; divides the missed experts; starts copies; computes the CPU's, groups
+//   engine    waits for ids; divides the missed experts; starts copies; computes the CPU's
 //   PCIe      staged experts of this layer, then some of the next: it is not idle while the GPU
 //             goes through the next mixer
-//   rows      each group's outputs to the device while the CPU computes the next group
+//   rows      most of the CPU's outputs to the device while it computes the last ones
 //   queue     → (rows) sum in the router's order
 //
 // Who computes an expert is decided after its layer was routed, by rates that are measured layer
@@ -17,6 +17,7 @@
 // One thread (the engine's) uses this. Failures are noted in the queue.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -41,7 +42,7 @@ struct SplitPrefillCounts {
 
 class SplitPrefill {
  public:
-  static constexpr int64_t kMaxTokens = 1024;
+  static constexpr int64_t kMaxTokens = 2048;
 
   // The arguments outlive it. `max_tokens`: of a piece of a step.
   static Result<std::unique_ptr<SplitPrefill>> create(cuda::Queue& queue, cpu::Queue& cpu_queue,
@@ -107,12 +108,12 @@ class SplitPrefill {
   cuda::DeviceMemory rows_;   // pinned [max_tokens, top_k, hidden]: the CPU's
   cuda::DeviceMemory pairs_;  // pinned [max_tokens · top_k]: the CPU's choices, group after group
 
-  std::vector<int32_t> tokens_of_;    // [num_experts + 1]
-  std::vector<Miss> misses_;          // of the layer, most tokens first
-  std::vector<int32_t> miss_tokens_;  // of these
-  std::vector<int32_t> group_of_;     // [num_experts + 1]: −1, or the CPU's group
-  std::vector<int64_t> group_begin_;  // in pairs_, and the end of the last
-  std::vector<int32_t> cpu_ids_;      // [max_tokens, top_k]: a group's, else −1
+  std::vector<int32_t> tokens_of_;           // [num_experts + 1]
+  std::vector<Miss> misses_;                 // of the layer, most tokens first
+  std::vector<int32_t> miss_tokens_;         // of these
+  std::vector<int32_t> group_of_;            // [num_experts + 1]: −1, or the CPU's group
+  std::array<int64_t, 3> group_begin_ = {};  // in pairs_, and the end of the last
+  std::vector<int32_t> cpu_ids_;             // [max_tokens, top_k]: a group's, else −1
   std::vector<Miss> ahead_;
   int64_t copied_bytes_ = 0;  // on the stream's clock
   double fetch_share_ = -1;

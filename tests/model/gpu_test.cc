@@ -138,6 +138,34 @@ TEST_P(Gpu, AnySplitOfExpertsGivesTheSameLogits) {
   }
 }
 
+// A prompt's missing experts divided between CPU and PCIe in every proportion, and by rates, which
+// differ from run to run.
+TEST_P(Gpu, ShortPromptsAreSplitWithoutATrace) {
+  const auto& all_ids = golden_.at("input_ids.200").ints;
+  auto resident = model({});
+  ASSERT_NE(resident, nullptr);
+  const int64_t num_experts = resident->gpu_backend()->memory_use().num_experts;
+  for (const double share : {0.0, 0.5, 1.0, -1.0}) {
+    ModelOptions options{.cpu_threads = 2};
+    options.max_expert_slots = share == 1.0 ? num_experts / 2 : 0;
+    options.fetch_share = share;
+    auto gpu = model(options);
+    ASSERT_NE(gpu, nullptr);
+    for (const size_t length : {size_t{17}, size_t{40}, size_t{200}}) {
+      const auto ids = std::span(all_ids).first(length);
+      const std::vector<float> want = all_logits(*resident, ids);
+      const std::vector<float> got = all_logits(*gpu, ids);
+      EXPECT_LE(golden::compare_logits(want, got, gpu->vocab_size()).mean_kl, 1e-4);
+      if (GetParam() == "gptq" || GetParam() == "nf4" || GetParam() == "awq") {
+        EXPECT_EQ(got, want) << length << " tokens, share " << share;
+      }
+    }
+    const GpuExpertsCounts counts = gpu->gpu_backend()->expert_counts();
+    EXPECT_TRUE(share == 1.0 || counts.prefill.computed_bytes > 0);
+    EXPECT_TRUE(share <= 0 || counts.streamed_bytes > 0);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, Gpu, testing::ValuesIn(model_directories()), [](const auto& test) {
   std::string name = test.param;
   std::replace_if(
