@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// /proc/meminfo and the cgroup v2 files of this process and all groups above it.
+// /proc/meminfo and the control groups of this process and all above them.
 #include "memory/memory_info.h"
 
 #include <fmt/format.h>
@@ -42,25 +42,54 @@ int64_t stat_value(std::string_view stat, std::string_view key) {
   return 0;
 }
 
-// The tightest group between ours and the root decides.
-void read_cgroup(MemoryInfo& info) {
-  const auto membership = slurp("/proc/self/cgroup");
-  if (!membership) return;
-  const size_t at = membership->find("0::");
-  if (at == std::string::npos) return;
-  std::string group = membership->substr(at + 3, membership->find('\n', at) - at - 3);
+// What the two versions of control groups call the same things.
+struct GroupNames {
+  const char* limit;
+  const char* used;
+  const char* cache;  // of memory.stat
+};
+constexpr GroupNames kVersion1{"/memory.limit_in_bytes", "/memory.usage_in_bytes",
+                               "total_inactive_file"};
+constexpr GroupNames kVersion2{"/memory.max", "/memory.current", "inactive_file"};
+
+// The tightest group between ours and the root decides. A container sees the groups from its own
+// on, under another path than the one it is told: what is missing is passed over.
+void read_groups(const std::string& root, std::string group, const GroupNames& names,
+                 MemoryInfo& info) {
   while (true) {
-    const std::string base = "/sys/fs/cgroup" + group;
-    const auto text = slurp(base + "/memory.max");
+    const std::string base = root + group;
+    const auto text = slurp(base + names.limit);
     const auto limit = text ? parse_cgroup_limit(*text) : std::nullopt;
-    if (limit && (!info.cgroup_limit_bytes || *limit < *info.cgroup_limit_bytes)) {
-      info.cgroup_limit_bytes = limit;
-      const int64_t used = leading_number(slurp(base + "/memory.current").value_or("")).value_or(0);
-      const int64_t cache = stat_value(slurp(base + "/memory.stat").value_or(""), "inactive_file");
-      info.cgroup_used_bytes = std::max<int64_t>(0, used - cache);
+    if (limit) {
+      const int64_t used = leading_number(slurp(base + names.used).value_or("")).value_or(0);
+      const int64_t cache = stat_value(slurp(base + "/memory.stat").value_or(""), names.cache);
+      const int64_t held = std::max<int64_t>(0, used - cache);
+      if (!info.cgroup_limit_bytes ||
+          *limit - held < *info.cgroup_limit_bytes - info.cgroup_used_bytes) {
+        info.cgroup_limit_bytes = limit;
+        info.cgroup_used_bytes = held;
+      }
     }
     if (group.empty() || group == "/") return;
     group.resize(group.rfind('/') == std::string::npos ? 0 : group.rfind('/'));
+  }
+}
+
+// Lines of "5:memory:/path" (version 1; controllers in a list) and "0::/path" (version 2).
+void read_cgroups(const MemoryFiles& files, MemoryInfo& info) {
+  const auto membership = slurp(files.membership);
+  if (!membership) return;
+  std::istringstream lines(*membership);
+  for (std::string line; std::getline(lines, line);) {
+    const size_t first = line.find(':');
+    const size_t second = first == std::string::npos ? first : line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    const std::string group = line.substr(second + 1);
+    if (controllers == ",,") read_groups(files.groups, group, kVersion2, info);
+    if (controllers.find(",memory,") != std::string::npos) {
+      read_groups(files.groups + "/memory", group, kVersion1, info);
+    }
   }
 }
 
@@ -88,13 +117,19 @@ std::optional<int64_t> parse_meminfo_line(std::string_view meminfo, std::string_
 
 std::optional<int64_t> parse_cgroup_limit(std::string_view text) {
   const auto value = leading_number(text);
-  if (!value || *value < 0) return std::nullopt;
+  constexpr int64_t kNone = int64_t{1} << 62;  // version 1 writes the largest page count
+  if (!value || *value < 0 || *value >= kNone) return std::nullopt;
   return value;
 }
 
-Result<MemoryInfo> read_memory_info() {
-  const auto text = slurp("/proc/meminfo");
-  if (!text) return fail("/proc/meminfo cannot be read", ErrorKind::kInternal);
+std::optional<int64_t> bytes_on_huge_pages() {
+  const auto text = slurp("/proc/self/smaps_rollup");
+  return text ? parse_meminfo_line(*text, "AnonHugePages") : std::nullopt;
+}
+
+Result<MemoryInfo> read_memory_info(const MemoryFiles& files) {
+  const auto text = slurp(files.meminfo);
+  if (!text) return fail(files.meminfo + " cannot be read", ErrorKind::kInternal);
   const auto total = parse_meminfo_line(*text, "MemTotal");
   const auto available = parse_meminfo_line(*text, "MemAvailable");
   if (!total || !available) {
@@ -103,7 +138,7 @@ Result<MemoryInfo> read_memory_info() {
   MemoryInfo info;
   info.total_bytes = *total;
   info.available_bytes = *available;
-  read_cgroup(info);
+  read_cgroups(files, info);
   return info;
 }
 

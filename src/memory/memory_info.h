@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How much RAM a load may use: the kernel's MemAvailable and the limit of our control group,
-// whichever is less. Read once at start; the text parsers are apart so that tests can feed them.
+// How much RAM a load may use: the kernel's MemAvailable and the limits of our control groups (v1
+// and v2), whichever is less. Read once at start; the text parsers are apart so that tests can feed them.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,16 @@ struct MemoryInfo {
   [[nodiscard]] int64_t usable_bytes() const;
 };
 
-[[nodiscard]] Result<MemoryInfo> read_memory_info();
+// Where the kernel tells; another place in tests.
+struct MemoryFiles {
+  std::string meminfo = "/proc/meminfo";
+  std::string membership = "/proc/self/cgroup";
+  std::string groups = "/sys/fs/cgroup";
+};
+[[nodiscard]] Result<MemoryInfo> read_memory_info(const MemoryFiles& files = {});
+
+// How much of this process lies on transparent huge pages; absent where the kernel does not say.
+[[nodiscard]] std::optional<int64_t> bytes_on_huge_pages();
 
 // "MemAvailable:   123 kB" → 125952.
 [[nodiscard]] std::optional<int64_t> parse_meminfo_line(std::string_view meminfo,

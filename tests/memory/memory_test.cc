@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <string>
 #include <utility>
 
 #include "memory/huge_buffer.h"
@@ -69,7 +72,8 @@ TEST(MemoryInfo, MeminfoLines) {
 TEST(MemoryInfo, CgroupLimits) {
   EXPECT_EQ(parse_cgroup_limit("1073741824\n"), int64_t{1} << 30);
   EXPECT_EQ(parse_cgroup_limit("0\n"), 0);
-  for (const char* text : {"max\n", "", "\n", "-1\n", "99999999999999999999", "none"}) {
+  for (const char* text :
+       {"max\n", "", "\n", "-1\n", "9223372036854771712\n", "99999999999999999999", "none"}) {
     EXPECT_EQ(parse_cgroup_limit(text), std::nullopt) << text;
   }
 }
@@ -86,6 +90,63 @@ TEST(MemoryInfo, UsableIsTheLesser) {
   EXPECT_EQ(info.usable_bytes(), 0);
   info.cgroup_limit_bytes = 100000;
   EXPECT_EQ(info.usable_bytes(), 500);
+}
+
+// A made-up /proc and /sys/fs/cgroup.
+class MemoryGroups : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    root_ = std::filesystem::temp_directory_path() / "hotset_memory_groups";
+    std::filesystem::remove_all(root_);
+    write("meminfo", "MemTotal: 64000000 kB\nMemAvailable: 60000000 kB\n");
+  }
+  void TearDown() override { std::filesystem::remove_all(root_); }
+  void write(const std::string& name, const std::string& text) {
+    std::filesystem::create_directories((root_ / name).parent_path());
+    std::ofstream(root_ / name) << text;
+  }
+  [[nodiscard]] int64_t usable() const {
+    const std::string root = root_.string();
+    const auto info = read_memory_info(
+        {.meminfo = root + "/meminfo", .membership = root + "/cgroup", .groups = root + "/groups"});
+    return info ? info->usable_bytes() : -1;
+  }
+  std::filesystem::path root_;
+};
+
+TEST_F(MemoryGroups, Version2TakesTheTightestGroup) {
+  EXPECT_EQ(usable(), int64_t{60000000} * 1024) << "no groups at all";
+  write("cgroup", "0::/a/b\n");
+  write("groups/a/b/memory.max", "max\n");
+  write("groups/a/memory.max", "20000000000\n");
+  write("groups/a/memory.current", "6000000000\n");
+  write("groups/a/memory.stat", "anon 1\ninactive_file 1000000000\n");
+  EXPECT_EQ(usable(), int64_t{15} * 1000 * 1000 * 1000);
+  // A smaller limit that less of is used.
+  write("groups/a/b/memory.max", "18000000000\n");
+  EXPECT_EQ(usable(), int64_t{15} * 1000 * 1000 * 1000);
+  write("groups/a/b/memory.max", "9000000000\n");
+  EXPECT_EQ(usable(), int64_t{9} * 1000 * 1000 * 1000);
+}
+
+TEST_F(MemoryGroups, Version1BesideVersion2) {
+  write("cgroup", "12:cpu,cpuacct:/x\n5:memory:/docker/1234\n0::/\n");
+  write("groups/memory/docker/1234/memory.limit_in_bytes", "9223372036854771712\n");
+  EXPECT_EQ(usable(), int64_t{60000000} * 1024) << "what version 1 writes for no limit";
+  write("groups/memory/docker/1234/memory.limit_in_bytes", "20000000000\n");
+  write("groups/memory/docker/1234/memory.usage_in_bytes", "7000000000\n");
+  write("groups/memory/docker/1234/memory.stat",
+        "inactive_file 5\ntotal_inactive_file 2000000000\n");
+  EXPECT_EQ(usable(), int64_t{15} * 1000 * 1000 * 1000);
+}
+
+// A container is told its path on the host, and sees its own group as the root.
+TEST_F(MemoryGroups, APathThatIsNotThereFallsBackToTheRoot) {
+  write("cgroup", "0::/system.slice/docker-1234.scope\n");
+  write("groups/memory.max", "3000000000\n");
+  EXPECT_EQ(usable(), int64_t{3} * 1000 * 1000 * 1000);
+  write("cgroup", "nonsense\n:\n");
+  EXPECT_EQ(usable(), int64_t{60000000} * 1024);
 }
 
 TEST(MemoryInfo, ReadsThisMachine) {
