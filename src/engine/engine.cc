@@ -57,6 +57,7 @@ Result<std::shared_ptr<TokenStream>> Engine::submit(Request request) {
   const int64_t room = model_.max_tokens() - static_cast<int64_t>(request.prompt_ids.size());
 
   const std::lock_guard lock(mutex_);
+  if (lost_) return fail(*lost_);
   if (stopping_) return fail(kShuttingDown, ErrorKind::kResource);
   if (counters_.num_waiting >= static_cast<int64_t>(options_.max_queued)) {
     ++counters_.num_refused;
@@ -109,6 +110,17 @@ EngineCounters Engine::counters() const {
   return counters_;
 }
 
+std::optional<Error> Engine::device_lost() const {
+  const std::lock_guard lock(mutex_);
+  return lost_;
+}
+
+void Engine::lose_device(const Error& error) {
+  const std::lock_guard lock(mutex_);
+  lost_ = error;
+  stopping_ = true;
+}
+
 void Engine::run() {
   while (true) {
     if (step()) continue;  // something ran; there may be more
@@ -121,9 +133,10 @@ void Engine::run() {
 
 void Engine::end_all() {
   take_inbox();
+  const Error why = device_lost().value_or(Error{ErrorKind::kResource, kShuttingDown});
   for (const auto* list : {&running_, &waiting_}) {
     for (const auto& sequence : *list) {
-      finish(*sequence, FinishReason::kError, {ErrorKind::kResource, kShuttingDown});
+      finish(*sequence, FinishReason::kError, why);
     }
   }
   running_.clear();

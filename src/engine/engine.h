@@ -3,7 +3,9 @@
 // step() (engine/step.cc); reading that function is reading the engine.
 //
 // submit() and stop() may be called from any thread. A full inbox is an answer
-// (ErrorKind::kResource), not a wait. An error of one request ends that request and no other.
+// (ErrorKind::kResource), not a wait. An error of one request ends that request and no other, but
+// for one: when the device is lost (ErrorKind::kDeviceLost) every request ends with that error and
+// later ones are refused with it.
 #pragma once
 
 #include <condition_variable>
@@ -12,6 +14,7 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -61,6 +64,9 @@ class Engine {
   // Ends every request with an error event, then the thread. Later submits are refused.
   void stop();
 
+  // Why no request will be answered any more, once the device is lost.
+  [[nodiscard]] std::optional<Error> device_lost() const;
+
   [[nodiscard]] EngineCounters counters() const;
   [[nodiscard]] int64_t max_tokens() const { return model_.max_tokens(); }
 
@@ -70,6 +76,7 @@ class Engine {
   Status check(const Request& request) const;
   void run();      // the thread
   void end_all();  // on the thread, at stop
+  void lose_device(const Error& error);
   double now_s() const { return options_.clock_s(); }
 
   // engine/step.cc; the engine's thread only.
@@ -88,10 +95,11 @@ class Engine {
   TokenModel& model_;
   EngineOptions options_;
 
-  mutable std::mutex mutex_;  // guards the four below
+  mutable std::mutex mutex_;  // guards the five below
   std::condition_variable work_arrived_;
   std::list<std::unique_ptr<Sequence>> inbox_;
   bool stopping_ = false;
+  std::optional<Error> lost_;
   EngineCounters counters_;
 
   // The engine thread's own.

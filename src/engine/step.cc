@@ -38,6 +38,7 @@ bool Engine::step() {
   Sequence& sequence = *running_.back();
   bool is_over = false;
   if (Status status = advance(sequence, is_over); !status) {
+    if (status.error().kind == ErrorKind::kDeviceLost) lose_device(status.error());
     finish(sequence, FinishReason::kError, std::move(status).error());
     is_over = true;
   }
@@ -67,6 +68,7 @@ void Engine::admit_waiting() {
     Sequence& sequence = *waiting_.front();
     if (Status status = open_state(sequence); !status) {
       if (status.error().kind == ErrorKind::kResource && !running_.empty()) return;
+      if (status.error().kind == ErrorKind::kDeviceLost) lose_device(status.error());
       finish(sequence, FinishReason::kError, std::move(status).error());
       waiting_.pop_front();
       continue;

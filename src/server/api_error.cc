@@ -43,6 +43,8 @@ ApiError to_api_error(const Error& error) {
         return {503, error.message, "", "out_of_memory", 1};
       }
       return {429, error.message, "", "queue_full", 1};
+    case ErrorKind::kDeviceLost:
+      return {500, error.message, "", "device_lost", 0};
     default:
       break;
   }

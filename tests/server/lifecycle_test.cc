@@ -147,5 +147,44 @@ TEST(Lifecycle, APortInUseIsAnError) {
   EXPECT_FALSE(HttpServer::start(*server.api, options).has_value());
 }
 
+// A lost device ends every answer with an error, refuses later ones with it, and tells the program.
+TEST(Lifecycle, ALostDeviceIsAnAnswerToAll) {
+  TestServerOptions options;
+  options.engine.max_num_seqs = 1;
+  TestServer server(options);
+  server.model->close_gate();
+  server.model->set_fault([](const std::vector<int32_t>&) -> Status {
+    return fail("cudaStreamSynchronize: an illegal memory access", ErrorKind::kDeviceLost);
+  });
+  HttpClient running(server.port()), waiting(server.port());
+  running.post(kChat, chat_body());
+  wait_for_running(server, 1);
+  waiting.post(kChat, chat_body());
+  while (server.engine->counters().num_waiting < 1) std::this_thread::yield();
+  EXPECT_FALSE(server.engine->device_lost());
+  server.model->open_gate();
+  for (HttpClient* client : {&running, &waiting}) {
+    const HttpAnswer answer = client->read_answer();
+    EXPECT_EQ(answer.status, 500);
+    EXPECT_NE(answer.body.find("illegal memory access"), std::string::npos) << answer.body;
+    EXPECT_NE(answer.body.find("device_lost"), std::string::npos) << answer.body;
+  }
+  ASSERT_TRUE(server.engine->device_lost());
+  EXPECT_EQ(server.engine->device_lost()->kind, ErrorKind::kDeviceLost);
+  EXPECT_EQ(http_post(server.port(), kChat, chat_body()).status, 500);
+}
+
+// Any other failure ends its own answer.
+TEST(Lifecycle, AFailureThatIsNoLossEndsOneAnswer) {
+  TestServer server;
+  server.model->set_fault([](const std::vector<int32_t>&) -> Status {
+    return fail("cudaGraphLaunch: a failure", ErrorKind::kInternal);
+  });
+  EXPECT_EQ(http_post(server.port(), kChat, chat_body()).status, 500);
+  EXPECT_FALSE(server.engine->device_lost());
+  server.model->set_fault({});
+  EXPECT_EQ(http_post(server.port(), kChat, chat_body()).status, 200);
+}
+
 }  // namespace
 }  // namespace hotset
