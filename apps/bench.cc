@@ -32,7 +32,7 @@ std::string processor_name() {
 
 std::string experts_format(const ModelSummary& summary) {
   for (const ComponentSummary& part : summary.components) {
-    if (part.name.find("experts") != std::string::npos) return part.formats;
+    if (part.name.find("experts") != std::string::npos) return part.formats_text();
   }
   return "none";
 }
@@ -70,7 +70,7 @@ BenchHeader header_of(const BenchOptions& options, const ResolvedModel& resolved
           .directory = resolved.directory,
           .quantization = summary.quantization,
           .experts = experts_format(summary),
-          .dense_bits = chosen.dense_8bit ? 8 : 16,
+          .dense_bits = chosen.dense == DenseBits::k8 ? 8 : 16,
           .kv_type = chosen.kv_type == KvType::kF32   ? "f32"
                      : chosen.kv_type == KvType::kF16 ? "f16"
                                                       : "bf16",
@@ -149,6 +149,7 @@ Status bench_model(const BenchOptions& options) {
           printer.update(p.bytes_done, p.bytes_total, p.seconds);
         }));
   }
+  if (!options.model.quiet) print_load_report(*model);
   if (model->vocab_size() < kSynthTopics) return fail("a vocabulary this small can't be measured");
   BenchHeader header = header_of(options, resolved, summary, *model);
   HS_ASSIGN_OR_RETURN(header.rates, gpu_rates(*model));

@@ -59,7 +59,7 @@ class ChatSession {
   bool in_reasoning_ = false;
   std::string content_, reasoning_;
   std::optional<RequestStats> last_stats_;
-  bool had_error_ = false;
+  int exit_code_ = kExitFine;
 };
 
 void ChatSession::print_prompt() const {
@@ -93,17 +93,16 @@ int ChatSession::run() {
     if (!handle_line(line) || std::ferror(stdout) != 0) break;
   }
   if (is_interactive_) fmt::print("\n");
-  return had_error_ ? kExitFailed : kExitFine;
+  return exit_code_;
 }
 
 bool ChatSession::handle_line(const std::string& line) {
   if (line.find_first_not_of(" \t") == std::string::npos) return true;
   if (line[0] == '/') return handle_command(line);
   if (const Status status = answer(line); !status) {
-    report_error(status.error());
-    had_error_ = true;
+    exit_code_ = report_error(status.error());
   }
-  return true;
+  return exit_code_ != kExitDeviceLost;
 }
 
 bool ChatSession::handle_command(const std::string& line) {

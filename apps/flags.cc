@@ -65,8 +65,13 @@ void add_model_flags(CLI::App& verb, ModelFlags& flags) {
       ->default_str("auto")
       ->type_name("auto|bf16|f16|f32")
       ->group("Model");
-  verb.add_flag("--dense-8bit", flags.dense_8bit, "Keep the 16-bit modules at 8 bits: less memory")
+  verb.add_option("--dense", flags.dense,
+                  "Bits of modules stored at 16: auto takes 8 where a GPU gains by it")
+      ->check(CLI::IsMember({"auto", "16", "8"}).description(""))
+      ->default_str("auto")
+      ->type_name("auto|16|8")
       ->group("Model");
+  verb.add_flag("--dense-8bit", flags.dense_8bit, "The same as --dense 8")->group("Model");
   verb.add_flag("--quiet", flags.quiet, "No progress and no numbers on standard error");
 }
 
@@ -83,7 +88,13 @@ void add_device_flags(CLI::App& verb, ModelFlags& flags) {
       ->type_name("N")
       ->group(group);
   verb.add_option("--gpu-memory", flags.gpu_memory_bytes,
-                  "At most so much of the GPU's, such as 14GiB (default: what is free)")
+                  "At most so much of the GPU's memory (default: what is free). 14GiB is good "
+                  "for a card of 16 GB that also drives a screen")
+      ->transform(CLI::Validator(expand_bytes, "", "size"))
+      ->type_name("SIZE")
+      ->group(group);
+  verb.add_option("--ram", flags.ram_bytes,
+                  "At most so much RAM for weights and buffers (default: what is available)")
       ->transform(CLI::Validator(expand_bytes, "", "size"))
       ->type_name("SIZE")
       ->group(group);
@@ -181,6 +192,23 @@ void add_inspect(CLI::App& app, InspectOptions& out) {
   add_model_flags(*verb, out.model);
   verb->add_flag("--json", out.json, "Print one JSON object");
   verb->footer("Example:\n  hotset inspect ORG/NAME");
+}
+
+void add_plan(CLI::App& app, PlanOptions& out) {
+  CLI::App* verb =
+      app.add_subcommand("plan", "Show where memory would go and what speed follows, not loading");
+  add_model_flags(*verb, out.model);
+  verb->add_option("--max-num-seqs,--parallel", out.max_num_seqs,
+                   "Sequences at once; serve adds one for prefixes")
+      ->check(CLI::Range(1, 256))
+      ->default_str("2")
+      ->type_name("N");
+  verb->add_flag("--json", out.json, "Print one JSON object");
+  add_compute_flags(*verb, out.model);
+  verb->footer(
+      "Where there is no GPU, --gpu-memory describes one, and --ram its machine.\n"
+      "Example:\n"
+      "  hotset plan ORG/NAME --gpu-memory 14GiB --max-model-len 32k");
 }
 
 void add_serve(CLI::App& app, ServeOptions& out) {
@@ -324,6 +352,7 @@ std::unique_ptr<CLI::App> make_parser(CommandLine& out) {
   add_complete(*app, out.complete);
   add_serve(*app, out.serve);
   add_inspect(*app, out.inspect);
+  add_plan(*app, out.plan);
   add_bench(*app, out.bench);
   add_synth_flags(*app->add_subcommand("synth", "Write a synthetic checkpoint, to measure with"),
                   out.synth);

@@ -14,6 +14,7 @@ struct CommandLine {
   CompleteOptions complete;
   ChatOptions chat;
   InspectOptions inspect;
+  PlanOptions plan;
   ServeOptions serve;
   BenchOptions bench;
   SynthFlags synth;

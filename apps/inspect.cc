@@ -63,7 +63,7 @@ void print_text(const std::string& name, const ModelSummary& summary) {
     num_parameters += part.num_parameters;
     table.add_row({part.name, format_with_commas(part.num_tensors),
                    format_count(part.num_parameters), format_bytes(part.file_bytes),
-                   format_bytes(part.memory_bytes), part.formats});
+                   format_bytes(part.memory_bytes), part.formats_text()});
   }
   table.add_row({"total", format_with_commas(summary.num_tensors), format_count(num_parameters),
                  format_bytes(summary.file_bytes), format_bytes(summary.memory_bytes), ""});
@@ -108,7 +108,7 @@ void print_json(const std::string& name, const ModelSummary& summary) {
   json["components"] = Json::array();
   for (const ComponentSummary& part : summary.components) {
     json["components"].push_back({{"name", part.name},
-                                  {"formats", part.formats},
+                                  {"formats", part.formats_text()},
                                   {"num_tensors", part.num_tensors},
                                   {"num_parameters", part.num_parameters},
                                   {"file_bytes", part.file_bytes},

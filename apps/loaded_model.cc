@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -128,9 +129,34 @@ Result<ModelOptions> to_model_options(const ModelFlags& flags) {
   options.gpu_memory_bytes = flags.gpu_memory_bytes;
   options.max_expert_slots = flags.max_expert_slots;
   options.fetch_share = flags.fetch_share;
-  options.dense_8bit = flags.dense_8bit;
+  options.ram_bytes = flags.ram_bytes;
+  options.dense = flags.dense_8bit || flags.dense == "8" ? DenseBits::k8
+                  : flags.dense == "16"                  ? DenseBits::k16
+                                                         : DenseBits::kAuto;
   options.max_model_len = flags.max_model_len;
   return options;
+}
+
+void print_load_report(const LanguageModel& model) {
+  const Placement& p = model.placement();
+  if (model.gpu_backend() != nullptr) {
+    fmt::print(stderr,
+               "{} of {} experts on the GPU: hit rate {:.2f}, {:.0f} tokens/s to be expected\n",
+               p.num_slots, p.num_experts, p.expected_hit_rate, p.expected_tok_s);
+  }
+  if (p.dense.bits == 8) {
+    const PackLoss& loss = model.load_report().loss;
+    const std::string gain =
+        p.other_form_tok_s > 0
+            ? fmt::format(" ({:.0f} tokens/s to be expected with 16)", p.other_form_tok_s)
+            : std::string();
+    if (loss.relative_rms() > 0) {
+      fmt::print(stderr,
+                 "16-bit modules are kept at 8 bits{}: rms error {:.3f} % of the rms weight\n",
+                 gain, 100 * loss.relative_rms());
+    }
+  }
+  for (const std::string& note : model.notes()) fmt::print(stderr, "note: {}\n", note);
 }
 
 Result<LoadedModel> load_model(const ModelFlags& flags, int64_t max_num_seqs,
@@ -149,6 +175,7 @@ Result<LoadedModel> load_model(const ModelFlags& flags, int64_t max_num_seqs,
                       LanguageModel::load(resolved.directory, options, [&](const LoadProgress& p) {
                         progress(p.bytes_done, p.bytes_total, p.seconds);
                       }));
+  if (!flags.quiet) print_load_report(*out.model);
   out.num_valid_tokens = std::min<int64_t>(out.tokenizer->vocab_size(), out.model->vocab_size());
   return out;
 }

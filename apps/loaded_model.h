@@ -42,6 +42,9 @@ struct LoadedModel {
 
 [[nodiscard]] Result<ModelOptions> to_model_options(const ModelFlags& flags);
 
+// What a load decided, and what is not as it should be, a line each on standard error.
+void print_load_report(const LanguageModel& model);
+
 using ProgressFn = std::function<void(int64_t done_bytes, int64_t total_bytes, double seconds)>;
 
 [[nodiscard]] Result<LoadedModel> load_model(const ModelFlags& flags, int64_t max_num_seqs,

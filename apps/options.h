@@ -20,7 +20,9 @@ struct ModelFlags {
   int64_t gpu_memory_bytes = 0;   // 0: what is free, less a margin
   int64_t max_expert_slots = -1;  // −1: as many as fit
   double fetch_share = -1;        // below 0: as measured rates say
-  bool dense_8bit = false;
+  int64_t ram_bytes = 0;  // 0: what is available
+  std::string dense = "auto";
+  bool dense_8bit = false;  // the same as dense = "8"
   std::string kv_cache_dtype = "auto";
   int64_t max_model_len = 0;  // 0: what config and memory allow
   bool quiet = false;
@@ -53,6 +55,12 @@ struct ChatOptions {
 
 struct InspectOptions {
   ModelFlags model;
+  bool json = false;
+};
+
+struct PlanOptions {
+  ModelFlags model;
+  int64_t max_num_seqs = 2;  // as complete and chat have it
   bool json = false;
 };
 

@@ -10,8 +10,12 @@
 namespace hotset {
 
 int report_error(const Error& error) {
-  fmt::print(stderr, "hotset: error: {}\n", error.message);
+  const bool lost = error.kind == ErrorKind::kDeviceLost;
+  fmt::print(stderr, "hotset: error: {}{}\n",
+             lost ? "the GPU is lost to this process, which ends: " : "", error.message);
   switch (error.kind) {
+    case ErrorKind::kDeviceLost:
+      return kExitDeviceLost;
     case ErrorKind::kInvalidInput:
     case ErrorKind::kNotFound:
     case ErrorKind::kUnsupported:

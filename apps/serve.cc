@@ -28,6 +28,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+constexpr milliseconds kDeviceLostTime{100};   // from a lost GPU to a server that says so
 constexpr milliseconds kErrorEventTime{1000};  // for streams to send their last event
 
 // SIGTERM and SIGINT, blocked in every thread from here on and waited for in one place.
@@ -38,10 +39,6 @@ class StopSignals {
     sigaddset(&set_, SIGTERM);
     sigaddset(&set_, SIGINT);
     pthread_sigmask(SIG_BLOCK, &set_, nullptr);
-  }
-  void wait() const {
-    int signal = 0;
-    sigwait(&set_, &signal);
   }
   [[nodiscard]] bool arrives_within(milliseconds patience) const {
     const timespec time{patience.count() / 1000, (patience.count() % 1000) * 1'000'000};
@@ -141,6 +138,14 @@ void drain(const ServeOptions& options, Api& api, HttpServer& http, Engine& engi
   http.stop();
 }
 
+// Nothing can be computed any more: every answer under way has got its error.
+void end_at_once(Api& api, HttpServer& http, Engine& engine) {
+  api.start_draining();
+  engine.stop();
+  http.wait_until_quiet(kErrorEventTime);
+  http.stop();
+}
+
 Status serve(const ServeOptions& options) {
   HS_RETURN_IF_ERROR(check_options(options));
   HS_RETURN_IF_ERROR(find_model(options.model));  // before a port is taken
@@ -160,7 +165,12 @@ Status serve(const ServeOptions& options) {
     fmt::print(stderr, "serving {} on http://{}:{}/v1 (context {} tokens)\n", name, options.host,
                http->port(), engine->max_tokens());
   }
-  signals.wait();
+  while (!signals.arrives_within(kDeviceLostTime)) {
+    if (const auto lost = engine->device_lost()) {
+      end_at_once(api, *http, *engine);
+      return fail(*lost);
+    }
+  }
   drain(options, api, *http, *engine, signals);
   return {};
 }

@@ -136,7 +136,7 @@ Status run(const BenchOptions& options) {
     model_options.isa = *isa;
   }
   if (options.exact) model_options.arithmetic = cpu::Arithmetic::kExact;
-  model_options.dense_8bit = options.dense_8bit;
+  model_options.dense = options.dense_8bit ? DenseBits::k8 : DenseBits::k16;
   HS_ASSIGN_OR_RETURN(const auto model, LanguageModel::load(options.model, model_options, {}));
   HS_ASSIGN_OR_RETURN(const ModelSummary summary, inspect_model(options.model, model_options));
   const LoadReport& report = model->load_report();

@@ -33,7 +33,8 @@ struct PackOptions {
 
 struct PackPlan {
   PackedShape shape;
-  std::string note;  // empty, or why the packed form is not the stored one
+  std::string note;              // empty, or why the packed form is not the stored one
+  bool reorders_inputs = false;  // PackedMatrix::input_order will be there
 };
 
 // What requantising cost; zero unless something was requantised.

@@ -21,9 +21,11 @@ Result<PackPlan> plan_affine(const Checkpoint& checkpoint, const LinearSource& s
   const bool eight = source.scheme.bits == 8;
   const int64_t group = kernel_group(source.group_size, source.cols);
   if (group == 0) return widened(source, fmt::format("groups of {} columns", source.group_size));
+  bool reorders_inputs = false;
   if (source.g_idx != nullptr && source.scheme.desc_act) {
     HS_ASSIGN_OR_RETURN(const ColumnOrder order, column_order(checkpoint, source, group));
     if (!order.expressible) return widened(source, "its g_idx makes groups of uneven size");
+    reorders_inputs = !order.order.empty();
   }
   const bool constant_zero =
       source.format == LinearFormat::kGptq ? source.scheme.symmetric : source.zeros == nullptr;
@@ -34,7 +36,8 @@ Result<PackPlan> plan_affine(const Checkpoint& checkpoint, const LinearSource& s
                    .rows = source.rows,
                    .cols = source.cols,
                    .group = group},
-                  {}};
+                  {},
+                  reorders_inputs};
 }
 
 Result<PackPlan> plan_codebook(const LinearSource& source) {

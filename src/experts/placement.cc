@@ -12,7 +12,9 @@ namespace {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr int64_t kGiB = int64_t{1} << 30;
-constexpr int64_t kContextStep = 64;  // KV pages; a suggested length is a multiple
+constexpr int64_t kContextStep = 64;  // a suggested length is a multiple
+// What rounding the dense modules must promise; rates are not known better.
+constexpr double kWorthRounding = 1.05;
 
 // What a flag should be set to: rounded up, so that it is enough.
 std::string flag_text(int64_t bytes) {
@@ -51,34 +53,58 @@ Result<int64_t> product(const char* what, int64_t a, int64_t b) {
   return *result;
 }
 
+// check_input() has bounded both counts.
+int64_t kv_tokens(const PlacementInput& in) {
+  const int64_t pages = ceil_div(in.max_model_len, in.kv_page_tokens);
+  const int64_t started = in.kv_page_tokens > 1 ? in.max_num_seqs : 0;
+  return (pages + started) * in.kv_page_tokens;
+}
+
 Result<std::vector<PlacementLine>> gpu_lines(const PlacementInput& in, const DenseForm& dense) {
-  HS_ASSIGN_OR_RETURN(const int64_t tokens, product("KV", in.max_model_len, in.max_num_seqs));
-  HS_ASSIGN_OR_RETURN(const int64_t kv, product("KV", tokens, in.kv_token_bytes));
+  HS_ASSIGN_OR_RETURN(const int64_t kv, product("KV", kv_tokens(in), in.kv_token_bytes));
   HS_ASSIGN_OR_RETURN(const int64_t states, product("states", in.state_bytes, in.max_num_seqs));
   return std::vector<PlacementLine>{{fmt::format("dense, {} bits", dense.bits), dense.stored_bytes},
                                     {"KV", kv},
                                     {"states", states},
                                     {"workspace", in.workspace_bytes},
-                                    {"graphs", in.graph_bytes},
+                                    {"CUDA and graphs", in.graph_bytes},
                                     {"margin", in.gpu_margin_bytes}};
 }
 
 // The longest context with which the rest still fits; 0: none.
 int64_t fitting_context(const PlacementInput& in, int64_t budget, int64_t needed) {
-  const auto per_token = checked_mul(in.kv_token_bytes, in.max_num_seqs);
-  if (!per_token || *per_token <= 0) return 0;
-  const int64_t kv = *per_token * in.max_model_len;  // the plan has checked it
-  const int64_t left = budget - (needed - kv);
-  return left <= 0 ? 0 : left / *per_token / kContextStep * kContextStep;
+  if (in.kv_token_bytes <= 0) return 0;
+  const int64_t context = ceil_div(in.max_model_len, in.kv_page_tokens) * in.kv_page_tokens;
+  const int64_t left = budget - (needed - in.kv_token_bytes * context);  // the plan has checked it
+  return left <= 0 ? 0 : left / in.kv_token_bytes / kContextStep * kContextStep;
+}
+
+// The fewest slots of which a plan can be made, those of a prefill included.
+int64_t least_slots(const PlacementInput& in) {
+  const bool all = in.min_slots >= in.load.total_experts();
+  return in.min_slots + (in.min_slots < in.lending_slots && !all ? in.staging_slots : 0);
+}
+
+struct Slots {
+  int64_t experts = 0;
+  int64_t staging = 0;
+};
+
+// `fit`: at least least_slots().
+Slots slots_in(const PlacementInput& in, int64_t fit) {
+  const int64_t all = in.load.total_experts();
+  const int64_t wanted = std::min(all, in.max_slots.value_or(all));
+  if (wanted == all && fit >= all) return {.experts = all};
+  if (std::min(fit, wanted) >= in.lending_slots) return {.experts = std::min(fit, wanted)};
+  return {.experts = std::min(fit - in.staging_slots, wanted), .staging = in.staging_slots};
 }
 
 tl::unexpected<Error> refuse_gpu(const PlacementInput& in, const std::vector<PlacementLine>& lines,
                                  int64_t needed, int64_t budget) {
   const bool by_flag = in.gpu_memory_bytes && *in.gpu_memory_bytes < in.gpu_free_bytes;
   std::string text = fmt::format("GPU memory: {}", lines_text(lines));
-  if (in.min_slots > 0) {
-    text += fmt::format(" + {} expert slots {}", in.min_slots,
-                        bytes_text(in.min_slots * in.load.expert_bytes));
+  if (const int64_t slots = least_slots(in); slots > 0) {
+    text += fmt::format(" + {} expert slots {}", slots, bytes_text(slots * in.load.expert_bytes));
   }
   text +=
       fmt::format(" = {}, and {} may be used ({})", bytes_text(needed), bytes_text(budget),
@@ -91,49 +117,42 @@ tl::unexpected<Error> refuse_gpu(const PlacementInput& in, const std::vector<Pla
   const int64_t context = fitting_context(in, budget, needed);
   if (context > 0) ways.push_back(fmt::format("lower --max-model-len to {}", context));
   if (context == 0 && in.max_num_seqs > 1) ways.emplace_back("lower --max-num-seqs to 1");
-  if (!in.dense_8bit && in.dense.bits > 8) ways.emplace_back("give --dense-8bit");
+  if (!in.dense_8bit && in.dense.bits > 8) ways.emplace_back("give --dense 8");
   if (ways.empty()) ways.push_back(fmt::format("a GPU with {} free is needed", bytes_text(needed)));
   return fail(fmt::format("{}: {}", text, fmt::join(ways, ", or ")), ErrorKind::kResource);
 }
 
-struct GpuPlan {
-  std::vector<PlacementLine> lines;
-  DenseForm dense;
-  int64_t used_bytes = 0;
-  int64_t num_slots = 0;
-  double cached_share = 0;
-  double tok_s = 0;
-};
-
-Result<GpuPlan> plan_gpu(const PlacementInput& in, const DenseForm& dense, int64_t budget) {
-  GpuPlan plan;
-  plan.dense = dense;
-  HS_ASSIGN_OR_RETURN(plan.lines, gpu_lines(in, dense));
-  HS_ASSIGN_OR_RETURN(plan.used_bytes, sum(plan.lines));
+Status plan_gpu(const PlacementInput& in, Placement& out) {
+  HS_ASSIGN_OR_RETURN(out.gpu, gpu_lines(in, out.dense));
+  HS_ASSIGN_OR_RETURN(out.gpu_used_bytes, sum(out.gpu));
   HS_ASSIGN_OR_RETURN(const int64_t least,
-                      product("expert slots", in.min_slots, in.load.expert_bytes));
-  const auto needed = checked_add(plan.used_bytes, least);
+                      product("expert slots", least_slots(in), in.load.expert_bytes));
+  const auto needed = checked_add(out.gpu_used_bytes, least);
   if (!needed) return fail("memory plan: the sum of GPU memory overflows");
-  if (*needed > budget) return refuse_gpu(in, plan.lines, *needed, budget);
-
-  const int64_t all = in.load.total_experts();
-  plan.num_slots = std::min(all, (budget - plan.used_bytes) / in.load.expert_bytes);
-  plan.cached_share = static_cast<double>(plan.num_slots) / static_cast<double>(all);
-  const int64_t slot_bytes = plan.num_slots * in.load.expert_bytes;
-  plan.lines.push_back({fmt::format("{} expert slots", plan.num_slots), slot_bytes});
-  plan.used_bytes += slot_bytes;
+  if (*needed > out.gpu_budget_bytes) {
+    return refuse_gpu(in, out.gpu, *needed, out.gpu_budget_bytes);
+  }
+  const int64_t slot_bytes = std::max<int64_t>(1, in.load.expert_bytes);
+  const Slots slots = slots_in(in, (out.gpu_budget_bytes - out.gpu_used_bytes) / slot_bytes);
+  out.num_slots = slots.experts;
+  out.num_experts = in.load.total_experts();
+  out.cached_share = out.num_experts == 0 ? 1
+                                          : static_cast<double>(out.num_slots) /
+                                                static_cast<double>(out.num_experts);
+  if (slots.staging > 0) out.gpu.push_back({"prefill staging", slots.staging * slot_bytes});
+  out.gpu.push_back({fmt::format("{} expert slots", out.num_slots), out.num_slots * slot_bytes});
+  out.gpu_used_bytes += (slots.staging + slots.experts) * slot_bytes;
+  out.expected_hit_rate = expected_hit_rate(out.cached_share);
   DecodeLoad load = in.load;
-  load.dense_bytes = static_cast<double>(dense.read_bytes);
-  plan.tok_s = expected_decode_tok_s(in.rates, load, expected_hit_rate(plan.cached_share));
-  return plan;
+  load.dense_bytes = static_cast<double>(out.dense.read_bytes);
+  out.expected_tok_s = expected_decode_tok_s(in.rates, load, out.expected_hit_rate);
+  return {};
 }
 
 Status plan_ram(const PlacementInput& in, Placement& out) {
-  HS_ASSIGN_OR_RETURN(const int64_t experts,
-                      product("experts", in.load.total_experts(), in.load.expert_bytes));
-  out.ram = {{"experts", experts},
+  out.ram = {{"experts", in.bank_bytes},
+             {fmt::format("dense, {} bits", out.dense.bits), out.dense.host_bytes},
              {"program", in.host_bytes},
-             {"state snapshots", in.snapshot_bytes},
              {"margin", in.ram_margin_bytes}};
   HS_ASSIGN_OR_RETURN(out.ram_used_bytes, sum(out.ram));
   if (out.ram_used_bytes <= out.ram_budget_bytes) return {};
@@ -156,19 +175,40 @@ Status plan_ram(const PlacementInput& in, Placement& out) {
 
 Status check_input(const PlacementInput& in) {
   const DecodeLoad& load = in.load;
-  if (load.num_layers < 1 || load.num_experts < 1 || load.top_k < 1 || load.expert_bytes < 1) {
+  const bool no_experts = load.num_layers == 0;
+  if (!no_experts &&
+      (load.num_layers < 0 || load.num_experts < 1 || load.top_k < 1 || load.expert_bytes < 1)) {
     return fail(fmt::format("memory plan: {} layers of {} experts of {} bytes", load.num_layers,
                             load.num_experts, load.expert_bytes));
   }
   if (in.gpu_free_bytes < 0 || in.ram_available_bytes < 0 || in.gpu_memory_bytes.value_or(0) < 0 ||
-      in.ram_bytes.value_or(0) < 0 || in.min_slots < 0 || in.max_num_seqs < 1) {
+      in.ram_bytes.value_or(0) < 0 || in.min_slots < 0 || in.max_slots.value_or(0) < 0 ||
+      in.lending_slots < 0 || in.staging_slots < 0 || in.max_num_seqs < 1) {
     return fail("memory plan: a bound is below zero, or no sequence may run");
+  }
+  constexpr int64_t kMostTokens = int64_t{1} << 40;
+  if (in.max_model_len < 0 || in.max_model_len > kMostTokens || in.max_num_seqs > kMostTokens ||
+      in.kv_page_tokens < 1 || in.kv_page_tokens > 65536) {
+    return fail(fmt::format("memory plan: {} sequences of {} tokens in pages of {}",
+                            in.max_num_seqs, in.max_model_len, in.kv_page_tokens));
   }
   if (in.min_slots > load.total_experts()) {
     return fail(fmt::format("memory plan: {} slots asked for, {} experts in all", in.min_slots,
                             load.total_experts()));
   }
   return {};
+}
+
+Result<Placement> plan_form(const PlacementInput& in, const DenseForm& dense) {
+  Placement out;
+  out.dense = dense;
+  out.gpu_budget_bytes =
+      std::min(in.gpu_free_bytes, in.gpu_memory_bytes.value_or(in.gpu_free_bytes));
+  out.ram_budget_bytes =
+      std::min(in.ram_available_bytes, in.ram_bytes.value_or(in.ram_available_bytes));
+  HS_RETURN_IF_ERROR(plan_ram(in, out));
+  HS_RETURN_IF_ERROR(plan_gpu(in, out));
+  return out;
 }
 
 std::string side_text(const char* title, const std::vector<PlacementLine>& lines, int64_t used,
@@ -189,30 +229,24 @@ std::string side_text(const char* title, const std::vector<PlacementLine>& lines
 
 Result<Placement> plan_placement(const PlacementInput& input) {
   HS_RETURN_IF_ERROR(check_input(input));
-  Placement out;
-  out.gpu_budget_bytes =
-      std::min(input.gpu_free_bytes, input.gpu_memory_bytes.value_or(input.gpu_free_bytes));
-  out.ram_budget_bytes =
-      std::min(input.ram_available_bytes, input.ram_bytes.value_or(input.ram_available_bytes));
-  HS_RETURN_IF_ERROR(plan_ram(input, out));
-
-  Result<GpuPlan> best = plan_gpu(input, input.dense, out.gpu_budget_bytes);
-  if (input.dense_8bit) {
-    Result<GpuPlan> other = plan_gpu(input, *input.dense_8bit, out.gpu_budget_bytes);
-    // Equal speed keeps the exact weights; when neither fits, the smaller form says what is
-    // missing.
-    if (!best || (other && other->tok_s > best->tok_s)) std::swap(best, other);
-    if (best && other) out.other_form_tok_s = other->tok_s;
+  Result<Placement> best = plan_form(input, input.dense);
+  if (!input.dense_8bit) return best;
+  Result<Placement> other = plan_form(input, *input.dense_8bit);
+  // A gain smaller than what rates are known by keeps the exact weights; when neither fits, the
+  // smaller form says what is missing.
+  if (!best || (other && other->expected_tok_s > best->expected_tok_s * kWorthRounding)) {
+    std::swap(best, other);
   }
-  if (!best) return fail(std::move(best).error());
-  out.gpu = std::move(best->lines);
-  out.gpu_used_bytes = best->used_bytes;
-  out.dense = best->dense;
-  out.num_slots = best->num_slots;
-  out.cached_share = best->cached_share;
-  out.expected_hit_rate = expected_hit_rate(best->cached_share);
-  out.expected_tok_s = best->tok_s;
-  return out;
+  if (best && other) best->other_form_tok_s = other->expected_tok_s;
+  return best;
+}
+
+int64_t Placement::gpu_bytes(std::string_view name) const {
+  int64_t bytes = 0;
+  for (const PlacementLine& line : gpu) {
+    if (line.name.starts_with(name)) bytes += line.bytes;
+  }
+  return bytes;
 }
 
 std::string bytes_text(int64_t bytes) {
@@ -221,14 +255,16 @@ std::string bytes_text(int64_t bytes) {
 }
 
 std::string to_text(const Placement& placement) {
-  std::string out =
-      side_text("GPU memory", placement.gpu, placement.gpu_used_bytes, placement.gpu_budget_bytes) +
+  const std::string ram =
       side_text("RAM", placement.ram, placement.ram_used_bytes, placement.ram_budget_bytes);
+  if (placement.gpu.empty()) return ram;
+  std::string out = side_text("GPU memory", placement.gpu, placement.gpu_used_bytes,
+                              placement.gpu_budget_bytes) +
+                    ram;
   out += fmt::format(
-      "{} experts on the GPU ({:.1f} % of all): hit rate {:.2f}, {:.0f} tokens/s to be "
-      "expected\n",
-      placement.num_slots, 100 * placement.cached_share, placement.expected_hit_rate,
-      placement.expected_tok_s);
+      "{} of {} experts on the GPU ({:.1f} %): hit rate {:.2f}, {:.0f} tokens/s to be expected\n",
+      placement.num_slots, placement.num_experts, 100 * placement.cached_share,
+      placement.expected_hit_rate, placement.expected_tok_s);
   if (placement.other_form_tok_s > 0) {
     out += fmt::format("dense modules at {} bits; in their other form {:.0f} tokens/s\n",
                        placement.dense.bits, placement.other_form_tok_s);

@@ -53,5 +53,7 @@ void gated_attention(cuda::Queue& queue, const GatedAttention& layer, const Step
 [[nodiscard]] int64_t gated_attention_scratch_floats(const cuda::Queue& queue,
                                                      const GatedAttention& layer,
                                                      int64_t max_tokens, int64_t max_positions);
+[[nodiscard]] int64_t gated_attention_scratch_floats(int num_sms, const GatedAttention& layer,
+                                                     int64_t max_tokens);  // of any GPU like that
 
 }  // namespace hotset

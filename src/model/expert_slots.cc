@@ -60,7 +60,8 @@ int64_t experts_of_a_layer(const ModelWeights& host) {
 
 // Two areas of a layer's experts can be lent only where that many slots are and some are left.
 bool needs_own_staging(const ModelWeights& host, int64_t num_slots) {
-  return num_slots < num_routed_experts(host) && num_slots < 3 * experts_of_a_layer(host);
+  const SlotNeeds needs = slot_needs(host);
+  return num_slots < needs.num_experts && num_slots < needs.lending_slots;
 }
 
 }  // namespace
@@ -83,21 +84,15 @@ int64_t num_routed_experts(const ModelWeights& host) {
   return count;
 }
 
-int64_t ExpertSlots::slots_in(const ModelWeights& host, int64_t bytes) {
-  const int64_t slot_bytes = std::max<int64_t>(1, expert_slot_bytes(host));
-  const int64_t left = bytes - memory_bytes(host, num_routed_experts(host)) +
-                       num_routed_experts(host) * slot_bytes;  // less the tables
-  const int64_t slots = left < 0 ? -1 : std::min(left / slot_bytes, num_routed_experts(host));
-  if (!needs_own_staging(host, slots)) return slots;
-  return slots - 2 * experts_of_a_layer(host);
-}
-
-int64_t ExpertSlots::memory_bytes(const ModelWeights& host, int64_t num_slots) {
-  const int64_t addresses = num_addresses(host);
+SlotNeeds slot_needs(const ModelWeights& host) {
   const int64_t per_address =
       static_cast<int64_t>(sizeof(cuda::ExpertAddress) + 3 * sizeof(const int32_t*));
-  const int64_t staged = needs_own_staging(host, num_slots) ? 2 * experts_of_a_layer(host) : 0;
-  return (num_slots + staged) * expert_slot_bytes(host) + addresses * per_address + 1024;
+  const int64_t area = experts_of_a_layer(host);
+  return {.slot_bytes = expert_slot_bytes(host),
+          .num_experts = num_routed_experts(host),
+          .table_bytes = num_addresses(host) * per_address + 1024,
+          .lending_slots = 3 * area,
+          .staging_slots = 2 * area};
 }
 
 ExpertSlots::ExpertSlots(cuda::Queue& queue, const ModelWeights& host)

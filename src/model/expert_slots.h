@@ -31,6 +31,18 @@ namespace hotset {
 [[nodiscard]] int64_t expert_slot_bytes(const ModelWeights& host);  // the largest, 256-byte aligned
 [[nodiscard]] int64_t num_routed_experts(const ModelWeights& host);
 
+// What the memory plan has to know of the slots.
+struct SlotNeeds {
+  int64_t slot_bytes = 0;
+  int64_t num_experts = 0;  // routed, of all layers
+  int64_t table_bytes = 0;  // addresses and orders
+  // With fewer slots than these, and not all experts in them, none can be lent to a prefill, for
+  // which so many more are set apart.
+  int64_t lending_slots = 0;
+  int64_t staging_slots = 0;
+};
+[[nodiscard]] SlotNeeds slot_needs(const ModelWeights& host);
+
 class ExpertSlots {
  public:
   // The queue, `host` (its banks pinned) and `views` (gpu_weights.h) outlive the slots. Fills them
@@ -40,12 +52,6 @@ class ExpertSlots {
   ~ExpertSlots();
   ExpertSlots(const ExpertSlots&) = delete;
   ExpertSlots& operator=(const ExpertSlots&) = delete;
-
-  // Device memory that create() takes.
-  [[nodiscard]] static int64_t memory_bytes(const ModelWeights& host, int64_t num_slots);
-  // The number of slots that `bytes` hold, tables and staging areas of their own included; negative
-  // when not even those fit.
-  [[nodiscard]] static int64_t slots_in(const ModelWeights& host, int64_t bytes);
 
   [[nodiscard]] bool all_resident() const { return all_resident_; }
   [[nodiscard]] int64_t num_slots() const { return num_slots_; }

@@ -10,61 +10,16 @@
 #include "base/check.h"
 #include "base/checked_math.h"
 #include "experts/miss_split.h"
-#include "kernels/cuda/delta_mixer.h"
-#include "kernels/gated_attention.h"
 
 namespace hotset {
-namespace {
-
-// Never promised to anyone: what the driver takes for its context (518 MiB on an H200), graphs and
-// its own lists. A budget of 16 GiB with a margin of 512 MiB was seen to end at 16,487 MiB.
-constexpr int64_t kMarginBytes = int64_t{768} << 20;
-constexpr int64_t kLogitsBytes = int64_t{64} << 20;
-constexpr int64_t kPieceTokens = 2048;  // keeps the GPU's products large and the buffers small
-
-GatedAttention attention_shape(const ModelConfig& c, KvType type) {
-  return {.num_heads = c.num_attention_heads,
-          .num_kv_heads = c.num_key_value_heads,
-          .head_dim = c.head_dim,
-          .rotary_dims = c.rotary_dim(),
-          .kv_type = type,
-          .page_tokens = kPageTokens};
-}
-
-// Scratch of the largest single operation of a step.
-int64_t scratch_bytes(const ModelConfig& c, const ModelWeights& host, int64_t chunk) {
-  const DeltaNetShape delta{.num_key_heads = c.linear_num_key_heads,
-                            .num_value_heads = c.linear_num_value_heads,
-                            .key_head_dim = c.linear_key_head_dim,
-                            .value_head_dim = c.linear_value_head_dim};
-  int64_t bytes = std::max(cuda::matmul_scratch_bytes(chunk, widest_input(c)),
-                           cuda::delta_mixer_scratch_bytes(delta, chunk));
-  for (const LayerWeights& layer : host.layers) {
-    const cuda::ExpertGroup group{.encoding = layer.experts.back(), .num_experts = 1};
-    const cuda::ExpertGroup routed{.encoding = layer.experts.front(),
-                                   .num_experts = static_cast<int32_t>(layer.experts.size())};
-    for (const cuda::ExpertGroup& g : {group, routed}) {
-      const cuda::ExpertTable table{.groups = &g, .num_groups = 1};
-      bytes =
-          std::max(bytes, cuda::moe_scratch_bytes(table, chunk, c.hidden_size,
-                                                  static_cast<int32_t>(c.num_experts_per_tok + 1)));
-    }
-  }
-  return bytes;
-}
-
-std::string gib(int64_t bytes) {
-  return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / (int64_t{1} << 30));
-}
-
-}  // namespace
 
 GpuBackend::GpuBackend(std::unique_ptr<cuda::Runtime> runtime, const ModelConfig& config,
                        cpu::WorkerPool& pool, std::unique_ptr<ModelWeights> weights,
-                       const GpuBackendOptions& options)
+                       const GpuBackendOptions& options, const GpuPlan& plan)
     : runtime_(std::move(runtime)),
       config_(config),
       options_(options),
+      plan_(plan),
       host_(std::move(weights)),
       queue_{.runtime = *runtime_, .arithmetic = options.arithmetic},
       cpu_queue_{.pool = pool, .isa = options.isa, .arithmetic = options.arithmetic} {}
@@ -82,35 +37,78 @@ Result<std::unique_ptr<GpuBackend>> GpuBackend::create(std::unique_ptr<cuda::Run
                                                        const ModelConfig& config,
                                                        const RopeTable& rope, cpu::WorkerPool& pool,
                                                        std::unique_ptr<ModelWeights> weights,
-                                                       const GpuBackendOptions& options) {
+                                                       const GpuBackendOptions& options,
+                                                       const GpuPlan& plan) {
   std::unique_ptr<GpuBackend> backend(
-      new GpuBackend(std::move(runtime), config, pool, std::move(weights), options));
+      new GpuBackend(std::move(runtime), config, pool, std::move(weights), options, plan));
   HS_RETURN_IF_ERROR(backend->allocate(rope));
   return backend;
 }
 
-Status GpuBackend::pin_weights(bool banks) {
-  const auto pin = [&](const HugeBuffer& memory) -> Status {
-    if (memory.size() == 0) return {};
-    HS_RETURN_IF_ERROR(runtime_->pin(memory.data(), memory.size()));
-    pinned_.push_back(memory.data());
-    return {};
-  };
-  HS_RETURN_IF_ERROR(pin(host_->dense_memory));
-  for (const HugeBuffer& bank : host_->banks) {
-    if (banks) HS_RETURN_IF_ERROR(pin(bank));
+Status GpuBackend::pin(const HugeBuffer& memory) {
+  if (memory.size() == 0) return {};
+  HS_RETURN_IF_ERROR(runtime_->pin(memory.data(), memory.size()));
+  pinned_.push_back(memory.data());
+  return {};
+}
+
+// Kernels read the embedding table, and copies the banks, where they lie in RAM. Both work, slower,
+// where the system refuses to pin.
+Status GpuBackend::pin_weights() {
+  Status status = pin(host_->dense_memory);
+  if (plan_.placement.num_slots < plan_.placement.num_experts) {
+    for (size_t i = 0; status && i < host_->banks.size(); ++i) status = pin(host_->banks[i]);
   }
+  if (status || status.error().kind == ErrorKind::kDeviceLost) return status;
+  do_without_pinning(status.error());
+  return {};
+}
+
+void GpuBackend::do_without_pinning(const Error& why) {
+  for (void* data : pinned_) runtime_->unpin(data);
+  pinned_.clear();
+  banks_are_pinned_ = false;
+  embedding_ = EmbeddingPlace::kDevice;
+  notes_.push_back(fmt::format(
+      "the weights in RAM can't be pinned ({}): the CPU computes all missing experts, copies to "
+      "the "
+      "GPU go through the driver's buffer at a fraction of PCIe's rate, and the embedding table "
+      "takes GPU memory; look at ulimit -l and at the container's memory limit",
+      why.message));
+}
+
+// What the plan did not know of comes out of what is unused, then out of the slots.
+Status GpuBackend::take_from_slots(int64_t bytes) {
+  Placement& p = plan_.placement;
+  const int64_t missing = bytes - (p.gpu_budget_bytes - p.gpu_used_bytes);
+  if (bytes <= 0 || missing <= 0) return {};
+  const SlotNeeds& needs = plan_.sizes.slots;
+  const bool had_staging = p.num_slots < std::min(needs.lending_slots, needs.num_experts);
+  int64_t slots = p.num_slots - ceil_div(missing, std::max<int64_t>(1, needs.slot_bytes));
+  if (!had_staging && slots < needs.lending_slots) slots -= needs.staging_slots;
+  if (slots < 0) {
+    return fail(fmt::format("{} more of GPU memory are needed than were planned, and {} expert "
+                            "slots do not hold that: raise --gpu-memory",
+                            bytes_text(bytes), p.num_slots),
+                ErrorKind::kResource);
+  }
+  if (p.num_slots == p.num_experts) banks_are_pinned_ = false;  // there was no need to
+  p.num_slots = slots;
+  p.cached_share = static_cast<double>(slots) / static_cast<double>(p.num_experts);
+  p.gpu.back() = {fmt::format("{} expert slots", slots), slots * needs.slot_bytes};
   return {};
 }
 
 Status GpuBackend::allocate(const RopeTable& rope) {
   HS_ASSIGN_OR_RETURN(queue_.stream, runtime_->create_stream());
-  HS_ASSIGN_OR_RETURN(const Sizes sizes, plan_memory());
-  HS_RETURN_IF_ERROR(pin_weights(use_.num_slots < use_.num_experts));
-  HS_ASSIGN_OR_RETURN(weights_, upload_weights(*runtime_, queue_.stream, *host_));
+  const GpuSizes& sizes = plan_.sizes;
+  HS_RETURN_IF_ERROR(pin_weights());
+  HS_RETURN_IF_ERROR(
+      take_from_slots(gpu_weight_bytes(*host_, embedding_) - plan_.sizes.weight_bytes));
+  HS_ASSIGN_OR_RETURN(weights_, upload_weights(*runtime_, queue_.stream, *host_, embedding_));
   HS_ASSIGN_OR_RETURN(queue_.scratch, cuda::Scratch::create(*runtime_, sizes.scratch_bytes));
-  HS_RETURN_IF_ERROR(create_caches(sizes));
-  HS_RETURN_IF_ERROR(create_workspace(sizes));
+  HS_RETURN_IF_ERROR(create_caches());
+  HS_RETURN_IF_ERROR(create_workspace());
   HS_RETURN_IF_ERROR(create_step_buffers(rope));
   HS_RETURN_IF_ERROR(create_experts());
   RopeView device_rope = rope.view();
@@ -128,73 +126,22 @@ Status GpuBackend::allocate(const RopeTable& rope) {
   return runtime_->synchronize(queue_.stream);
 }
 
-// Everything has its size before anything is allocated; slots take what is left.
-Result<GpuBackend::Sizes> GpuBackend::plan_memory() {
-  const ModelConfig& c = config_;
-  const int64_t chunk = std::min(options_.prefill_chunk, kPieceTokens);
-  max_pieces_ = ceil_div(options_.prefill_chunk, kPieceTokens);
-  max_pages_ = ceil_div(options_.max_context, kPageTokens);
-  max_logits_ = std::clamp(kLogitsBytes / (4 * c.vocab_size), options_.max_num_seqs,
-                           std::max(options_.prefill_chunk, options_.max_num_seqs));
-  Sizes sizes{
-      .rows = {.max_chunk = chunk,
-               .max_step = options_.prefill_chunk,
-               .max_context = options_.max_context,
-               .page_tokens = kPageTokens,
-               .kv_type = options_.kv_type},
-      .mixers = {.attention_floats = gated_attention_scratch_floats(
-                     queue_, attention_shape(c, options_.kv_type), chunk, options_.max_context)},
-      .pages = page_pool_shape(c, false, kv_type_bytes(options_.kv_type)),
-      .states = state_pool_shape(c, options_.max_num_seqs),
-      .scratch_bytes = std::max(scratch_bytes(c, *host_, chunk),
-                                cuda::matmul_scratch_bytes(max_logits_, c.hidden_size))};
-  sizes.pages.num_pages = max_pages_ + options_.max_num_seqs;
-
-  HS_ASSIGN_OR_RETURN(const int64_t free, runtime_->free_bytes());
-  const int64_t asked = options_.gpu_memory_bytes;
-  use_.budget = asked > 0 ? std::min(asked, free) : free;
-  use_.num_experts = num_routed_experts(*host_);
-  use_.weights = gpu_weight_bytes(*host_);
-  use_.kv_pages = sizes.pages.bytes();
-  use_.states = sizes.states.num_slots * sizes.states.slot_floats() * 4;
-  use_.workspace = workspace_bytes(c, sizes.rows, sizes.mixers) + sizes.scratch_bytes +
-                   step_input_bytes() + max_logits_ * c.vocab_size * 4 +
-                   ExpertsRunner<cuda::Queue>::memory_bytes(c, *host_, chunk);
-  const int64_t fixed = use_.weights + use_.kv_pages + use_.states + use_.workspace + kMarginBytes;
-  const int64_t wanted =
-      options_.max_slots >= 0 ? std::min(options_.max_slots, use_.num_experts) : use_.num_experts;
-  use_.num_slots = std::min(ExpertSlots::slots_in(*host_, use_.budget - fixed), wanted);
-  use_.slots = ExpertSlots::memory_bytes(*host_, std::max<int64_t>(0, use_.num_slots));
-  if (use_.budget < fixed || use_.num_slots < std::min<int64_t>(1, wanted)) {
-    return fail(does_not_fit(free, fixed), ErrorKind::kResource);
-  }
-  return sizes;
-}
-
-std::string GpuBackend::does_not_fit(int64_t free, int64_t fixed) const {
-  return fmt::format(
-      "the GPU budget is {} ({} are free), and weights {}, KV cache {}, states {}, buffers {} and "
-      "a margin of {} take {} without any expert; try --max-model-len {}, a smaller "
-      "--prefill-chunk, --dense-8bit, or --device cpu",
-      gib(use_.budget), gib(free), gib(use_.weights), gib(use_.kv_pages), gib(use_.states),
-      gib(use_.workspace), gib(kMarginBytes), gib(fixed),
-      std::max<int64_t>(kPageTokens, options_.max_context / 2));
-}
-
-Status GpuBackend::create_caches(const Sizes& sizes) {
-  HS_ASSIGN_OR_RETURN(page_memory_, cuda::DeviceMemory::allocate(*runtime_, use_.kv_pages));
+Status GpuBackend::create_caches() {
+  const GpuSizes& sizes = plan_.sizes;
+  HS_ASSIGN_OR_RETURN(page_memory_, cuda::DeviceMemory::allocate(*runtime_, sizes.pages.bytes()));
   pages_.emplace(PagePool::create_in(sizes.pages, page_memory_.data()));
+  const int64_t state_bytes = sizes.states.num_slots * sizes.states.slot_floats() * 4;
   HS_ASSIGN_OR_RETURN(cuda::DeviceMemory states,
-                      cuda::DeviceMemory::allocate(*runtime_, use_.states));
+                      cuda::DeviceMemory::allocate(*runtime_, state_bytes));
   state_memory_.emplace(queue_, std::move(states));
   states_.emplace(StatePool::create_in(sizes.states, *state_memory_));
   return {};
 }
 
-Status GpuBackend::create_workspace(const Sizes& sizes) {
-  HS_ASSIGN_OR_RETURN(
-      workspace_memory_,
-      cuda::DeviceMemory::allocate(*runtime_, workspace_bytes(config_, sizes.rows, sizes.mixers)));
+Status GpuBackend::create_workspace() {
+  const GpuSizes& sizes = plan_.sizes;
+  HS_ASSIGN_OR_RETURN(workspace_memory_,
+                      cuda::DeviceMemory::allocate(*runtime_, sizes.step_rows_bytes));
   workspace_ = place_workspace(config_, sizes.rows, sizes.mixers, workspace_memory_.data());
   return fill_dense_choices();
 }
@@ -215,10 +162,10 @@ Status GpuBackend::create_step_buffers(const RopeTable& rope) {
   HS_ASSIGN_OR_RETURN(rope_memory_, DeviceMemory::allocate(*runtime_, rope_bytes));
   HS_RETURN_IF_ERROR(
       runtime_->copy(rope_memory_.data(), rope.inv_freq.data(), rope_bytes, queue_.stream));
-  HS_ASSIGN_OR_RETURN(input_device_, DeviceMemory::allocate(*runtime_, step_input_bytes()));
-  HS_ASSIGN_OR_RETURN(input_host_, DeviceMemory::allocate(*runtime_, step_input_bytes(),
+  HS_ASSIGN_OR_RETURN(input_device_, DeviceMemory::allocate(*runtime_, plan_.sizes.input_bytes));
+  HS_ASSIGN_OR_RETURN(input_host_, DeviceMemory::allocate(*runtime_, plan_.sizes.input_bytes,
                                                           cuda::MemoryKind::kPinned));
-  const int64_t logits_bytes = max_logits_ * config_.vocab_size * 4;
+  const int64_t logits_bytes = plan_.sizes.logits_bytes;
   HS_ASSIGN_OR_RETURN(logits_device_, DeviceMemory::allocate(*runtime_, logits_bytes));
   HS_ASSIGN_OR_RETURN(logits_host_,
                       DeviceMemory::allocate(*runtime_, logits_bytes, cuda::MemoryKind::kPinned));
@@ -233,7 +180,8 @@ Status GpuBackend::create_experts() {
   cpu_queue_.scratch.reserve(
       hotset::moe_scratch_bytes(Runner::kMaxSharedTokens * ranks, config_.hidden_size, width, 1,
                                 config_.num_experts + 1, cpu_queue_.pool.num_threads()));
-  HS_ASSIGN_OR_RETURN(slots_, ExpertSlots::create(queue_, *host_, *weights_.views, use_.num_slots));
+  HS_ASSIGN_OR_RETURN(
+      slots_, ExpertSlots::create(queue_, *host_, *weights_.views, plan_.placement.num_slots));
   HS_ASSIGN_OR_RETURN(experts_, Runner::create(queue_, cpu_queue_, config_, *host_, *slots_,
                                                workspace_.shape.max_chunk));
   experts_->fix_prefill_fetch_share(options_.fetch_share);
@@ -242,33 +190,22 @@ Status GpuBackend::create_experts() {
 
 // For 0, 1, 2 … missed experts of a layer.
 std::vector<int32_t> GpuBackend::fetched_by_missed() const {
+  if (!banks_are_pinned_) return {};
   const bool by_rates = options_.fetch_share < 0;
-  if (by_rates && rates_.pcie_overlapped_bytes_per_s <= 0) return {};
   const ExpertCost cost{.bytes = expert_slot_bytes(*host_),
                         .flops_per_token = 6.0 * static_cast<double>(config_.hidden_size) *
                                            static_cast<double>(config_.moe_intermediate_size)};
   std::vector<int32_t> fetched, tokens;
   for (int64_t missed = 0; missed <= config_.num_experts; ++missed, tokens.push_back(1)) {
     const double share = options_.fetch_share * static_cast<double>(missed);
-    fetched.push_back(by_rates ? split_misses(rates_, cost, tokens, 0).num_fetched
+    fetched.push_back(by_rates ? split_misses(plan_.rates, cost, tokens, 0).num_fetched
                                : static_cast<int32_t>(std::lround(share)));
   }
   return fetched;
 }
 
-int64_t GpuBackend::max_rows() const {
-  return std::max(options_.max_num_seqs, max_pieces_);
-}
-
-int64_t GpuBackend::step_input_bytes() const {
-  const int64_t rows = max_rows() * static_cast<int64_t>(sizeof(SequenceRows));
-  const int64_t pages =
-      options_.max_num_seqs * max_pages_ * static_cast<int64_t>(sizeof(std::byte*));
-  return round_up(rows, 256) + round_up(options_.prefill_chunk * 4, 256) + pages;
-}
-
 GpuBackend::StepInput GpuBackend::step_input(std::byte* base) const {
-  const int64_t rows = max_rows() * static_cast<int64_t>(sizeof(SequenceRows));
+  const int64_t rows = plan_.sizes.max_rows * static_cast<int64_t>(sizeof(SequenceRows));
   std::byte* ids = base + round_up(rows, 256);
   return {.rows = reinterpret_cast<SequenceRows*>(base),
           .ids = reinterpret_cast<int32_t*>(ids),
@@ -289,7 +226,7 @@ void GpuBackend::write_input(std::span<const SequencePart> parts) {
   int64_t num_rows = 0, num_ids = 0;
   for (size_t s = 0; s < parts.size(); ++s) {
     const SequenceCache& cache = *parts[s].cache;
-    const int64_t table = static_cast<int64_t>(s) * max_pages_;
+    const int64_t table = static_cast<int64_t>(s) * plan_.sizes.max_pages;
     const std::vector<std::byte*>& pages = cache.page_data();
     std::copy(pages.begin(), pages.end(), to.pages + table);
     send(on_device.pages + table, to.pages + table, std::ssize(pages) * 8);
@@ -387,8 +324,9 @@ Status GpuBackend::run_step(int64_t num_tokens, int64_t num_logits) {
 }
 
 Status GpuBackend::forward(std::span<const SequencePart> parts, int64_t num_logits, float* logits) {
-  HS_CHECK(num_logits <= max_logits_ && std::ssize(parts) <= options_.max_num_seqs,
-           "{} logits of at most {}, {} sequences", num_logits, max_logits_, parts.size());
+  HS_CHECK(num_logits <= plan_.sizes.max_logits && std::ssize(parts) <= options_.max_num_seqs,
+           "{} logits of at most {}, {} sequences", num_logits, plan_.sizes.max_logits,
+           parts.size());
   int64_t num_tokens = 0;
   for (const SequencePart& part : parts) num_tokens += std::ssize(part.ids);
   HS_CHECK(parts.size() == 1 || num_tokens <= workspace_.shape.max_chunk,

@@ -5,7 +5,7 @@
 // copy. Steps of few tokens are recorded as graphs, one for each number of tokens, sequences and
 // logits, and replayed; the CPU computes missing experts meanwhile (gpu_experts.h).
 //
-// Everything is allocated by create(), within the budget it is given.
+// Everything is allocated by create(), as planned (gpu_plan.h).
 #pragma once
 
 #include <map>
@@ -21,37 +21,11 @@
 #include "model/expert_slots.h"
 #include "model/forward.h"
 #include "model/gpu_experts.h"
+#include "model/gpu_plan.h"
 #include "model/gpu_weights.h"
 #include "model/stage_marks.h"
 
 namespace hotset {
-
-struct GpuBackendOptions {
-  int device = 0;
-  cpu::Isa isa = cpu::Isa::kScalar;
-  Arithmetic arithmetic = Arithmetic::kFast;
-  KvType kv_type = KvType::kBF16;
-  int64_t gpu_memory_bytes = 0;  // 0: what is free, less a margin
-  int64_t max_context = 0;
-  int64_t prefill_chunk = 0;
-  int64_t max_num_seqs = 0;
-  int64_t max_slots = -1;  // −1: as many as fit; for tests and measurements
-  // Of a decode step's missed experts, the share that the GPU reads over PCIe; below 0: by rates.
-  double fetch_share = -1;
-  bool record_graphs = true;
-};
-
-// Where device memory went, for `inspect` and the log.
-struct GpuMemoryUse {
-  int64_t weights = 0;
-  int64_t kv_pages = 0;
-  int64_t states = 0;
-  int64_t workspace = 0;  // rows of a step, kernels' scratch, tables
-  int64_t slots = 0;
-  int64_t num_slots = 0;
-  int64_t num_experts = 0;
-  int64_t budget = 0;
-};
 
 class GpuBackend final : public Backend {
  public:
@@ -60,19 +34,23 @@ class GpuBackend final : public Backend {
                                                     const ModelConfig& config,
                                                     const RopeTable& rope, cpu::WorkerPool& pool,
                                                     std::unique_ptr<ModelWeights> weights,
-                                                    const GpuBackendOptions& options);
+                                                    const GpuBackendOptions& options,
+                                                    const GpuPlan& plan);
   ~GpuBackend() override;
 
   [[nodiscard]] PagePool& pages() override { return *pages_; }
   [[nodiscard]] StatePool& states() override { return *states_; }
-  [[nodiscard]] int64_t max_logits() const override { return max_logits_; }
+  [[nodiscard]] int64_t max_logits() const override { return plan_.sizes.max_logits; }
   Status forward(std::span<const SequencePart> parts, int64_t num_logits, float* logits) override;
   [[nodiscard]] bool has_mtp() const override { return false; }
   Status forward_mtp(const SequencePart& part, int64_t num_logits, float* logits) override;
   // While there is a clock, steps carry marks and are slower; their graphs are others.
   void set_clock(StageClock* clock) override;
 
-  [[nodiscard]] const GpuMemoryUse& memory_use() const { return use_; }
+  // As it was followed: with fewer slots than planned where something else needed their memory.
+  [[nodiscard]] const GpuPlan& plan() const { return plan_; }
+  // What did not go as it should while this was made, a line each.
+  [[nodiscard]] const std::vector<std::string>& notes() const { return notes_; }
   [[nodiscard]] GpuExpertsCounts expert_counts() const { return experts_->counts(); }
   // Nodes of the graph that the last recorded step was; marks count.
   [[nodiscard]] int64_t step_nodes() const { return step_nodes_; }
@@ -115,27 +93,19 @@ class GpuBackend final : public Backend {
 
   GpuBackend(std::unique_ptr<cuda::Runtime> runtime, const ModelConfig& config,
              cpu::WorkerPool& pool, std::unique_ptr<ModelWeights> weights,
-             const GpuBackendOptions& options);
-  struct Sizes {
-    WorkspaceShape rows;
-    MixerScratch mixers;
-    PagePoolShape pages;
-    StatePoolShape states;
-    int64_t scratch_bytes = 0;
-  };
+             const GpuBackendOptions& options, const GpuPlan& plan);
   Status allocate(const RopeTable& rope);
-  Result<Sizes> plan_memory();
-  [[nodiscard]] std::string does_not_fit(int64_t free, int64_t fixed) const;
-  Status create_caches(const Sizes& sizes);
-  Status create_workspace(const Sizes& sizes);
+  Status create_caches();
+  Status create_workspace();
   Status fill_dense_choices();
   Status create_step_buffers(const RopeTable& rope);
   Status create_experts();
   [[nodiscard]] std::vector<int32_t> fetched_by_missed() const;
-  Status pin_weights(bool banks);
+  Status pin(const HugeBuffer& memory);
+  Status pin_weights();
+  void do_without_pinning(const Error& why);
+  Status take_from_slots(int64_t bytes);
   [[nodiscard]] StepInput step_input(std::byte* base) const;
-  [[nodiscard]] int64_t step_input_bytes() const;
-  [[nodiscard]] int64_t max_rows() const;
   void send(void* device, const void* host, int64_t bytes);
   void write_input(std::span<const SequencePart> parts);  // fills pieces_
   Status run_step(int64_t num_tokens, int64_t num_logits);
@@ -147,8 +117,12 @@ class GpuBackend final : public Backend {
   std::unique_ptr<cuda::Runtime> runtime_;
   const ModelConfig& config_;
   GpuBackendOptions options_;
+  GpuPlan plan_;
   std::unique_ptr<ModelWeights> host_;
   std::vector<void*> pinned_;
+  bool banks_are_pinned_ = true;
+  EmbeddingPlace embedding_ = EmbeddingPlace::kHost;
+  std::vector<std::string> notes_;
   cuda::Queue queue_;
   cpu::Queue cpu_queue_;
   GpuWeights weights_;
@@ -164,9 +138,6 @@ class GpuBackend final : public Backend {
   cuda::DeviceMemory logits_device_;
   cuda::DeviceMemory logits_host_;
   std::vector<StepBatch> pieces_;  // of the step
-  int64_t max_pieces_ = 0;
-  int64_t max_pages_ = 0;
-  int64_t max_logits_ = 0;
   std::unique_ptr<ExpertSlots> slots_;
   std::unique_ptr<ExpertsRunner<cuda::Queue>> experts_;
   std::optional<ForwardContext<cuda::Queue>> context_;
@@ -175,8 +146,6 @@ class GpuBackend final : public Backend {
   StageClock* clock_ = nullptr;
   std::unique_ptr<StageMarks> marks_;  // of steps that are not recorded
   StageMarks* step_marks_ = nullptr;   // of the step that was launched; null: none
-  GpuMemoryUse use_;
-  MachineRates rates_;
 };
 
 }  // namespace hotset

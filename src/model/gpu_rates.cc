@@ -91,7 +91,7 @@ Result<MachineRates> GpuBackend::measure_rates() {
       host_->banks.begin(), host_->banks.end(),
       [](const HugeBuffer& a, const HugeBuffer& b) { return a.size() < b.size(); });
   const int64_t to_copy = std::min({bank.size(), workspace_memory_.size(), kCopyBytes});
-  if (to_copy > 0 && use_.num_slots < use_.num_experts) {
+  if (to_copy > 0 && plan_.placement.num_slots < plan_.placement.num_experts) {
     HS_ASSIGN_OR_RETURN(const double seconds, watch.best([&](int round) {
       const int64_t offset = round * to_copy % (bank.size() - to_copy + 1);
       return runtime_->copy(workspace_memory_.data(), bank.data() + offset, to_copy, queue_.stream);

@@ -90,9 +90,13 @@ void move_layer(Uploader& up, LayerWeights& layer) {
   up.move(layer.experts.back());
 }
 
-void move_model(Uploader& up, ModelWeights& views) {
+void move_model(Uploader& up, ModelWeights& views, EmbeddingPlace place) {
   const bool tied = views.lm_head.data == views.embed_tokens.data;
-  up.move_encoding(views.embed_tokens);
+  if (place == EmbeddingPlace::kDevice) {
+    up.move(views.embed_tokens);
+  } else {
+    up.move_encoding(views.embed_tokens);
+  }
   up.move(views.lm_head);
   if (tied) views.embed_tokens.data = views.lm_head.data;
   up.move(views.norm);
@@ -110,20 +114,21 @@ std::unique_ptr<ModelWeights> copy_views(const ModelWeights& host) {
 
 }  // namespace
 
-int64_t gpu_weight_bytes(const ModelWeights& host) {
+int64_t gpu_weight_bytes(const ModelWeights& host, EmbeddingPlace place) {
   const std::unique_ptr<ModelWeights> views = copy_views(host);
   Uploader sizer(nullptr, {}, nullptr);
-  move_model(sizer, *views);
+  move_model(sizer, *views, place);
   return sizer.used();
 }
 
 Result<GpuWeights> upload_weights(cuda::Runtime& runtime, cuda::Stream stream,
-                                  const ModelWeights& host) {
+                                  const ModelWeights& host, EmbeddingPlace place) {
   GpuWeights gpu;
-  HS_ASSIGN_OR_RETURN(gpu.memory, cuda::DeviceMemory::allocate(runtime, gpu_weight_bytes(host)));
+  HS_ASSIGN_OR_RETURN(gpu.memory,
+                      cuda::DeviceMemory::allocate(runtime, gpu_weight_bytes(host, place)));
   gpu.views = copy_views(host);
   Uploader uploader(&runtime, stream, gpu.memory.data());
-  move_model(uploader, *gpu.views);
+  move_model(uploader, *gpu.views, place);
   HS_RETURN_IF_ERROR(uploader.status());
   HS_RETURN_IF_ERROR(runtime.synchronize(stream));
   return gpu;

@@ -18,11 +18,16 @@ struct GpuWeights {
   cuda::DeviceMemory memory;
 };
 
-// What upload_weights() takes of device memory.
-[[nodiscard]] int64_t gpu_weight_bytes(const ModelWeights& host);
+// Where the embedding table lies; on the device where RAM can't be pinned.
+enum class EmbeddingPlace : uint8_t { kHost, kDevice };
 
-// `host` outlives the result; its dense memory is pinned by the caller. Waits for the copies.
+// What upload_weights() takes of device memory.
+[[nodiscard]] int64_t gpu_weight_bytes(const ModelWeights& host,
+                                       EmbeddingPlace place = EmbeddingPlace::kHost);
+
+// `host` outlives the result; for kHost its dense memory is pinned by the caller. Waits for the
+// copies.
 Result<GpuWeights> upload_weights(cuda::Runtime& runtime, cuda::Stream stream,
-                                  const ModelWeights& host);
+                                  const ModelWeights& host, EmbeddingPlace place);
 
 }  // namespace hotset

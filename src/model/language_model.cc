@@ -10,38 +10,18 @@
 #include "base/check.h"
 #include "base/checked_math.h"
 #include "checkpoint/checkpoint.h"
-#include "checkpoint/json_file.h"
 #include "checkpoint/quant_config.h"
 #include "kernels/rope.h"
 #include "kvcache/sequence_cache.h"
 #include "memory/memory_info.h"
 #include "model/cpu_backend.h"
+#include "model/model_plan.h"
 #ifdef HOTSET_HAS_CUDA
 #include "model/gpu_backend.h"
 #endif
 
 namespace hotset {
 namespace {
-
-constexpr int64_t kCpuPrefillChunk = 512;
-constexpr int64_t kGpuPrefillChunk = 8192;
-
-// The directory, opened and understood.
-struct OpenModel {
-  Checkpoint checkpoint;
-  QuantConfig quant;
-  ModelConfig config;
-  WeightPlan plan;
-};
-
-Result<OpenModel> open_model(const std::string& directory, const LoadOptions& options) {
-  HS_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::open(directory));
-  HS_ASSIGN_OR_RETURN(const Json json, read_json_file(checkpoint.directory(), "config.json"));
-  HS_ASSIGN_OR_RETURN(ModelConfig config, parse_model_config(json, directory + "/config.json"));
-  HS_ASSIGN_OR_RETURN(QuantConfig quant, QuantConfig::load(checkpoint.directory(), json));
-  HS_ASSIGN_OR_RETURN(WeightPlan plan, plan_weights(checkpoint, quant, config, options));
-  return OpenModel{std::move(checkpoint), std::move(quant), std::move(config), std::move(plan)};
-}
 
 RopeTable rope_table(const ModelConfig& c) {
   const RopeParameters& rope = c.rope;
@@ -57,60 +37,18 @@ RopeTable rope_table(const ModelConfig& c) {
                           .attention_factor = rope.attention_factor});
 }
 
-int64_t packed_bytes(const WeightPlan& plan) {
-  int64_t bytes = plan.dense_bytes;
-  for (const int64_t bank : plan.bank_bytes) bytes += bank;
-  return bytes;
-}
-
-// All weights but routed experts and the embedding table, which stays in host memory.
-int64_t gpu_dense_bytes(const WeightPlan& plan) {
-  int64_t bytes = plan.dense_bytes;
-  for (const LinearTask& task : plan.tasks) {
-    if (task.to == &plan.weights->embed_tokens) bytes -= task.plan.shape.bytes();
-  }
-  return bytes;
-}
-
-// The longest context: what was asked, or the config's, cut to half of the memory that is left.
-Result<int64_t> plan_context(const ModelConfig& c, const ModelOptions& options, int64_t weights) {
-  const int64_t asked = options.max_model_len;
-  if (asked > c.max_position_embeddings) {
-    return fail(
-        fmt::format("--max-model-len {}: the model's config allows {} (use rope_scaling in "
-                    "config.json to extend it)",
-                    asked, c.max_position_embeddings));
-  }
-  HS_ASSIGN_OR_RETURN(const MemoryInfo memory, read_memory_info());
-  const int64_t left = memory.usable_bytes() - weights;
-  const auto gib = [](int64_t bytes) { return static_cast<double>(bytes) / (1 << 30); };
-  if (left <= 0) {
-    return fail(fmt::format("the weights take {:.2f} GiB in memory and {:.2f} GiB are available",
-                            gib(weights), gib(memory.usable_bytes())),
-                ErrorKind::kResource);
-  }
-  const int64_t token_bytes =
-      std::max<int64_t>(1, kv_bytes_per_token(c, kv_type_bytes(options.kv_type)));
-  const int64_t fits = left / 2 / token_bytes / kPageTokens * kPageTokens;
-  if (asked > fits || fits == 0) {
-    return fail(
-        fmt::format("a context of {} tokens takes {:.2f} GiB of KV cache, and {:.2f} GiB are "
-                    "left for it beside the weights; --max-model-len {} fits",
-                    asked, gib(asked * token_bytes), gib(left / 2), fits),
-        ErrorKind::kResource);
-  }
-  return asked > 0 ? asked : std::min(c.max_position_embeddings, fits);
-}
-
-// Every sequence may take the whole context where half of the memory left allows it, since a
-// request without max_tokens asks for just that; else one may, and others share what it leaves or
-// wait.
-Result<int64_t> plan_pages(const ModelOptions& options, int64_t page_bytes) {
-  const int64_t context = ceil_div(options.max_model_len, kPageTokens);
-  const int64_t least = context + options.max_num_seqs;
-  const int64_t most = std::max(least, context * options.max_num_seqs);
-  HS_ASSIGN_OR_RETURN(const MemoryInfo memory, read_memory_info());
-  return std::clamp(memory.usable_bytes() / 2 / std::max<int64_t>(1, page_bytes), least, most);
+// Weights that the kernel gave no huge pages for are read slower: every 4 KiB need a look-up.
+void note_small_pages(const ModelWeights& weights, std::vector<std::string>& notes) {
+  constexpr int64_t kWorthALine = int64_t{1} << 30;
+  int64_t bytes = weights.dense_memory.size();
+  for (const HugeBuffer& bank : weights.banks) bytes += bank.size();
+  const auto huge = bytes_on_huge_pages();
+  if (bytes < kWorthALine || !huge || *huge >= bytes / 4 * 3) return;
+  notes.push_back(fmt::format(
+      "{} of {} of weights lie on huge pages, the rest on pages of 4 KiB, which a CPU reads slower "
+      "(106 instead of 169 GB/s on one machine): look at "
+      "/sys/kernel/mm/transparent_hugepage/enabled, where 'madvise' or 'always' should be chosen",
+      bytes_text(std::min(*huge, bytes)), bytes_text(bytes)));
 }
 
 class ModelSequence : public SequenceState {
@@ -131,58 +69,43 @@ Status check_ids(std::span<const int32_t> ids, int64_t vocab_size) {
 
 }  // namespace
 
-// In order of construction.
 struct LanguageModel::Parts {
-  ModelOptions options;
-  ModelConfig config;
+  explicit Parts(ModelPlan made) : plan(std::move(made)), rope(rope_table(plan.open.config)) {}
+
+  ModelPlan plan;
   RopeTable rope;
   LoadReport report;
   std::string device_text;
-  std::unique_ptr<cpu::WorkerPool> pool;
-  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Backend> backend;  // last: it uses all of the above
 
-  void create_pool(const DeviceChoice& choice);
-  Status settle_options(const WeightPlan& plan, const DeviceChoice& choice);
+  void describe_device();
 };
 
 Result<std::unique_ptr<Backend>> LanguageModel::create_cpu_backend(
     const Parts& parts, std::unique_ptr<ModelWeights> weights) {
-  const ModelOptions& options = parts.options;
-  const PagePoolShape shape =
-      page_pool_shape(parts.config, weights->mtp != nullptr, kv_type_bytes(options.kv_type));
-  HS_ASSIGN_OR_RETURN(const int64_t num_pages, plan_pages(options, shape.page_bytes()));
-  return CpuBackend::create(parts.config, parts.rope, *parts.pool, std::move(weights),
+  const ModelOptions& options = parts.plan.options;
+  return CpuBackend::create(parts.plan.open.config, parts.rope, *parts.plan.pool,
+                            std::move(weights),
                             {.isa = options.isa,
                              .arithmetic = options.arithmetic,
                              .kv_type = options.kv_type,
                              .max_context = options.max_model_len,
                              .prefill_chunk = options.prefill_chunk,
                              .max_num_seqs = options.max_num_seqs,
-                             .num_pages = num_pages});
+                             .num_pages = parts.plan.num_pages});
 }
 
 #ifdef HOTSET_HAS_CUDA
 Result<std::unique_ptr<Backend>> LanguageModel::create_gpu_backend(
-    Parts& parts, std::unique_ptr<cuda::Runtime> runtime, std::unique_ptr<ModelWeights> weights) {
-  const ModelOptions& options = parts.options;
-  const std::string name = runtime->info().name;
-  HS_ASSIGN_OR_RETURN(std::unique_ptr<GpuBackend> backend,
-                      GpuBackend::create(std::move(runtime), parts.config, parts.rope, *parts.pool,
-                                         std::move(weights),
-                                         {.isa = options.isa,
-                                          .arithmetic = options.arithmetic,
-                                          .kv_type = options.kv_type,
-                                          .gpu_memory_bytes = options.gpu_memory_bytes,
-                                          .max_context = options.max_model_len,
-                                          .prefill_chunk = options.prefill_chunk,
-                                          .max_num_seqs = options.max_num_seqs,
-                                          .max_slots = options.max_expert_slots,
-                                          .fetch_share = options.fetch_share}));
-  const GpuMemoryUse& use = backend->memory_use();
-  parts.device_text =
-      fmt::format("{} with {} of {} experts ({:.2f} GiB of {:.2f} GiB), {}", name, use.num_slots,
-                  use.num_experts, static_cast<double>(use.slots) / (1 << 30),
-                  static_cast<double>(use.budget) / (1 << 30), parts.device_text);
+    Parts& parts, std::unique_ptr<ModelWeights> weights) {
+  ModelPlan& plan = parts.plan;
+  HS_ASSIGN_OR_RETURN(
+      std::unique_ptr<GpuBackend> backend,
+      GpuBackend::create(std::move(plan.runtime), plan.open.config, parts.rope, *plan.pool,
+                         std::move(weights), gpu_backend_options(plan.options),
+                         {plan.gpu_sizes, plan.placement, plan.rates}));
+  plan.placement = backend->plan().placement;
+  plan.notes.insert(plan.notes.end(), backend->notes().begin(), backend->notes().end());
   return backend;
 }
 
@@ -194,8 +117,7 @@ const GpuBackend* LanguageModel::gpu_backend() const {
 }
 #else
 Result<std::unique_ptr<Backend>> LanguageModel::create_gpu_backend(
-    Parts& /*parts*/, std::unique_ptr<cuda::Runtime> /*runtime*/,
-    std::unique_ptr<ModelWeights> /*weights*/) {
+    Parts& /*parts*/, std::unique_ptr<ModelWeights> /*weights*/) {
   return fail("this build has no CUDA", ErrorKind::kUnsupported);
 }
 
@@ -210,6 +132,12 @@ const GpuBackend* LanguageModel::gpu_backend() const {
 const std::string& LanguageModel::device_text() const {
   return parts_->device_text;
 }
+const Placement& LanguageModel::placement() const {
+  return parts_->plan.placement;
+}
+const std::vector<std::string>& LanguageModel::notes() const {
+  return parts_->plan.notes;
+}
 
 LanguageModel::LanguageModel(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 LanguageModel::~LanguageModel() = default;
@@ -217,81 +145,52 @@ LanguageModel::~LanguageModel() = default;
 Result<std::unique_ptr<LanguageModel>> LanguageModel::load(const std::string& directory,
                                                            const ModelOptions& options,
                                                            const LoadProgressFn& progress) {
-  auto parts = std::make_unique<Parts>();
-  parts->options = options;
-  const auto num_cpus = static_cast<int>(cpu::allowed_cpus().size());
-  const LoadOptions load_options{
-      .dense_8bit = options.dense_8bit,
-      .mtp = options.mtp,
-      .num_threads = options.cpu_threads > 0 ? options.cpu_threads : num_cpus};
-  HS_ASSIGN_OR_RETURN(OpenModel open, open_model(directory, load_options));
-  parts->config = open.config;
-  HS_ASSIGN_OR_RETURN(DeviceChoice device,
-                      choose_device(options.device, options.gpu, options.gpu_memory_bytes,
-                                    gpu_dense_bytes(open.plan)));
-  parts->create_pool(device);
-  HS_RETURN_IF_ERROR(parts->settle_options(open.plan, device));
-  parts->rope = rope_table(parts->config);
+  HS_ASSIGN_OR_RETURN(ModelPlan plan, plan_model(directory, options));
+  auto parts = std::make_unique<Parts>(std::move(plan));
+  OpenModel& open = parts->plan.open;
+  const LoadOptions load_options{.num_threads = options.cpu_threads > 0
+                                                    ? options.cpu_threads
+                                                    : static_cast<int>(cpu::allowed_cpus().size())};
   HS_ASSIGN_OR_RETURN(
       std::unique_ptr<ModelWeights> weights,
       load_weights(open.checkpoint, std::move(open.plan), load_options, progress, &parts->report));
-  if (device.runtime != nullptr) {
-    HS_ASSIGN_OR_RETURN(parts->backend,
-                        create_gpu_backend(*parts, std::move(device.runtime), std::move(weights)));
-  } else {
-    HS_ASSIGN_OR_RETURN(parts->backend, create_cpu_backend(*parts, std::move(weights)));
-  }
+  note_small_pages(*weights, parts->plan.notes);
+  const bool on_gpu = parts->plan.runtime != nullptr;
+  auto backend = on_gpu ? create_gpu_backend(*parts, std::move(weights))
+                        : create_cpu_backend(*parts, std::move(weights));
+  HS_ASSIGN_OR_RETURN(parts->backend, std::move(backend));
+  parts->describe_device();
   return std::unique_ptr<LanguageModel>(new LanguageModel(std::move(parts)));
 }
 
-// Beside a GPU a core is left to the driver and to whatever else runs: one thread that is put off
-// stalls all others.
-void LanguageModel::Parts::create_pool(const DeviceChoice& choice) {
-  if (options.cpu_threads == 0 && choice.runtime != nullptr) {
-    options.cpu_threads = std::max(1, cpu::num_allowed_cores() - 1);
-  }
-  pool = std::make_unique<cpu::WorkerPool>(options.cpu_threads, options.pin_threads);
-  options.cpu_threads = pool->num_threads();
-}
-
-// What was left open in the options, now that model and device are known.
-Status LanguageModel::Parts::settle_options(const WeightPlan& plan, const DeviceChoice& choice) {
-  const bool on_gpu = choice.runtime != nullptr;
-  options.device = on_gpu ? Device::kCuda : Device::kCpu;
-  if (on_gpu && options.max_model_len == 0) {
-    HS_ASSIGN_OR_RETURN(const int64_t free, choice.runtime->free_bytes());
-    const int64_t asked = options.gpu_memory_bytes;
-    options.max_model_len = default_gpu_context(
-        asked > 0 ? std::min(asked, free) : free,
-        kv_bytes_per_token(config, kv_type_bytes(options.kv_type)), config.max_position_embeddings);
-  }
-  HS_ASSIGN_OR_RETURN(options.max_model_len, plan_context(config, options, packed_bytes(plan)));
-  if (options.prefill_chunk == 0) {
-    options.prefill_chunk = on_gpu ? kGpuPrefillChunk : kCpuPrefillChunk;
-  }
-  options.prefill_chunk = std::clamp<int64_t>(options.prefill_chunk, 1, options.max_model_len);
+void LanguageModel::Parts::describe_device() {
+  const ModelOptions& options = plan.options;
   device_text = fmt::format("{} CPU threads, {}", options.cpu_threads, cpu::isa_name(options.isa));
-  if (!choice.why_cpu.empty()) device_text += fmt::format(" (no GPU: {})", choice.why_cpu);
-  return {};
+  if (!plan.why_cpu.empty()) device_text += fmt::format(" (no GPU: {})", plan.why_cpu);
+  if (plan.gpu_name.empty()) return;
+  const Placement& p = plan.placement;
+  device_text = fmt::format("{} with {} of {} experts ({} of {}), {}", plan.gpu_name, p.num_slots,
+                            p.num_experts, bytes_text(p.gpu.back().bytes),
+                            bytes_text(p.gpu_budget_bytes), device_text);
 }
 
 const ModelConfig& LanguageModel::config() const {
-  return parts_->config;
+  return parts_->plan.open.config;
 }
 const LoadReport& LanguageModel::load_report() const {
   return parts_->report;
 }
 const ModelOptions& LanguageModel::options() const {
-  return parts_->options;
+  return parts_->plan.options;
 }
 int64_t LanguageModel::vocab_size() const {
-  return parts_->config.vocab_size;
+  return parts_->plan.open.config.vocab_size;
 }
 int64_t LanguageModel::max_tokens() const {
-  return parts_->options.max_model_len;
+  return parts_->plan.options.max_model_len;
 }
 int64_t LanguageModel::prefill_chunk() const {
-  return parts_->options.prefill_chunk;
+  return parts_->plan.options.prefill_chunk;
 }
 
 Result<std::unique_ptr<SequenceState>> LanguageModel::new_sequence(int64_t num_tokens_expected) {
@@ -417,7 +316,7 @@ bool LanguageModel::listen_to_routing(RoutingListener listener) {
 }
 
 Result<ModelSummary> inspect_model(const std::string& directory, const ModelOptions& options) {
-  const LoadOptions load_options{.dense_8bit = options.dense_8bit, .mtp = true};
+  const LoadOptions load_options{.dense_8bit = options.dense == DenseBits::k8, .mtp = true};
   HS_ASSIGN_OR_RETURN(OpenModel open, open_model(directory, load_options));
   ModelSummary summary;
   summary.directory = directory;

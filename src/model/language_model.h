@@ -6,9 +6,11 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "cuda/runtime.h"
+#include "experts/placement.h"
 #include "kernels/attention.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/queue.h"
@@ -21,10 +23,15 @@
 
 namespace hotset {
 
+// Modules that the checkpoint stores at 16 bits: as stored, at 8 bits, or what the memory plan of a
+// GPU gains by (on the CPU: as stored).
+enum class DenseBits : uint8_t { k16, k8, kAuto };
+
 struct ModelOptions {
   Device device = Device::kCpu;
   int gpu = 0;                    // CUDA's number of the GPU
   int64_t gpu_memory_bytes = 0;   // 0: what is free there, less a margin
+  int64_t ram_bytes = 0;          // 0: what is available
   int64_t max_expert_slots = -1;  // −1: as many as fit; fewer for tests and measurements
   double fetch_share = -1;        // GpuBackendOptions::fetch_share
   int cpu_threads = 0;            // 0: one per processor this process may use; beside a GPU one
@@ -36,7 +43,7 @@ struct ModelOptions {
   int64_t max_model_len = 0;  // 0: what the config says, cut to what memory allows
   int64_t max_num_seqs = 4;   // sequences that may hold state at once
   int64_t prefill_chunk = 0;  // 0: 512 on the CPU, 8192 on a GPU
-  bool dense_8bit = false;
+  DenseBits dense = DenseBits::k16;
   bool mtp = false;  // also load the multi-token-prediction head, where the checkpoint has one
 };
 
@@ -81,6 +88,9 @@ class LanguageModel : public TokenModel {
   // What computes, and where memory went: "16 CPU threads, AVX-512 VNNI", or the GPU's name with
   // its experts' share and budget. After kAuto chose the CPU it says why.
   [[nodiscard]] const std::string& device_text() const;
+  // The memory plan that was followed, and what else a user should know, a line each.
+  [[nodiscard]] const Placement& placement() const;
+  [[nodiscard]] const std::vector<std::string>& notes() const;
   // Null on the CPU.
   [[nodiscard]] const GpuBackend* gpu_backend() const;
   [[nodiscard]] GpuBackend* gpu_backend();
@@ -124,7 +134,6 @@ class LanguageModel : public TokenModel {
   static Result<std::unique_ptr<Backend>> create_cpu_backend(const Parts& parts,
                                                              std::unique_ptr<ModelWeights> weights);
   static Result<std::unique_ptr<Backend>> create_gpu_backend(Parts& parts,
-                                                             std::unique_ptr<cuda::Runtime> runtime,
                                                              std::unique_ptr<ModelWeights> weights);
   Status extend_by(SequenceState& sequence, std::span<const int32_t> ids, bool all_logits,
                    std::span<float> logits);

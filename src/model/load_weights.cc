@@ -159,12 +159,11 @@ Result<std::unique_ptr<ModelWeights>> load_weights(const Checkpoint& checkpoint,
     HS_ASSIGN_OR_RETURN(HugeBuffer bank, HugeBuffer::allocate(bytes));
     weights->banks.push_back(std::move(bank));
   }
-  weights->aux.resize(plan.tasks.size());
 
   PackJob job(checkpoint, plan, *weights);
   HS_RETURN_IF_ERROR(job.run(std::max(1, options.num_threads), progress, start));
   job.point();
-  if (weights->lm_head.data == nullptr) weights->lm_head = weights->embed_tokens;
+  if (plan.lm_head_is_embedding) weights->lm_head = weights->embed_tokens;
   if (report != nullptr) {
     for (const PackAux& aux : weights->aux) report->loss.add(aux.loss);
     report->seconds = seconds_since(start);

@@ -42,7 +42,6 @@ class Planner {
     plan_.weights = std::make_unique<ModelWeights>();
     plan_.weights->layers.resize(static_cast<size_t>(config.num_hidden_layers));
     plan_.bank_bytes.assign(static_cast<size_t>(config.num_hidden_layers) + 1, 0);
-    formats_.resize(kNumComponents);
     plan_.components.resize(kNumComponents);
   }
 
@@ -70,7 +69,6 @@ class Planner {
   [[nodiscard]] Component counted_as(Component component) const {
     return override_component_ == kNumComponents ? component : override_component_;
   }
-  [[nodiscard]] bool may_be_8bit(Component component, const std::string& module) const;
   Status check_bias(const LinearSource& source);
   void mark_used(const LinearSource& source);
   void finish();
@@ -80,8 +78,7 @@ class Planner {
   const ModelConfig& config_;
   const LoadOptions& options_;
   WeightPlan plan_;
-  Component override_component_ = kNumComponents;        // kNumComponents: none
-  std::vector<std::map<std::string, int64_t>> formats_;  // per component: description → count
+  Component override_component_ = kNumComponents;  // kNumComponents: none
   std::unordered_set<const TensorInfo*> used_;
 };
 
@@ -95,11 +92,57 @@ std::string describe(const LinearSource& source, const PackPlan& plan) {
   return fmt::format("{} {} g{}", linear_format_name(source.format), code, source.group_size);
 }
 
-bool Planner::may_be_8bit(Component component, const std::string& module) const {
-  if (!options_.dense_8bit) return false;
+bool may_be_8bit(Component component, const LinearSource& source) {
+  if (source.format != LinearFormat::kPlain) return false;
   if (component == kLmHead || component == kSharedExpert || component == kExperts) return true;
   if (component != kLinearAttention && component != kFullAttention) return false;
-  return !module.ends_with("in_proj_ba");  // 64 rows that set every decay: not worth a byte
+  // 64 rows that set every decay: not worth a byte.
+  return !source.module.ends_with("in_proj_ba");
+}
+
+int64_t bytes_of(const LinearTask& task) {
+  return round_up(task.plan.shape.bytes(), kAlignment);
+}
+
+// Where a view's data lie before they have a place.
+const std::byte* unplaced(int64_t offset) {
+  constexpr uintptr_t kNowhere = uintptr_t{1} << 62;
+  return reinterpret_cast<const std::byte*>(kNowhere + static_cast<uintptr_t>(offset));
+}
+
+// Offsets, sizes of the arenas, views.
+Status place(WeightPlan& plan) {
+  plan.dense_bytes = 0;
+  std::fill(plan.bank_bytes.begin(), plan.bank_bytes.end(), 0);
+  for (LinearTask& task : plan.tasks) {
+    int64_t& arena =
+        task.bank < 0 ? plan.dense_bytes : plan.bank_bytes[static_cast<size_t>(task.bank)];
+    task.offset = arena;
+    const auto end = checked_add(arena, bytes_of(task));
+    if (!end || *end > int64_t{1} << 60) {
+      return fail(fmt::format("{}: far too large", task.source.module));
+    }
+    arena = *end;
+  }
+  std::vector<int64_t> begins;  // of the banks, one after the other behind the dense modules
+  int64_t end = plan.dense_bytes;
+  for (const int64_t bytes : plan.bank_bytes) {
+    begins.push_back(end);
+    end += bytes;
+    if (end > int64_t{1} << 60) return fail("the checkpoint is far too large");
+  }
+  plan.weights->aux.resize(plan.tasks.size());
+  for (size_t i = 0; i < plan.tasks.size(); ++i) {
+    const LinearTask& task = plan.tasks[i];
+    const int64_t begin = task.bank < 0 ? 0 : begins[static_cast<size_t>(task.bank)];
+    *task.to = packed_view(task.plan, unplaced(begin + task.offset), plan.weights->aux[i]);
+    if (task.plan.reorders_inputs) {
+      task.to->input_order = reinterpret_cast<const int32_t*>(
+          unplaced(end + static_cast<int64_t>(i) * int64_t{sizeof(int32_t)}));
+    }
+  }
+  if (plan.lm_head_is_embedding) plan.weights->lm_head = plan.weights->embed_tokens;
+  return {};
 }
 
 Status Planner::check_bias(const LinearSource& source) {
@@ -124,28 +167,25 @@ void Planner::mark_used(const LinearSource& source) {
 Status Planner::add_task(Component component, LinearSource source, PackedMatrix& to, int bank) {
   HS_RETURN_IF_ERROR(check_bias(source));
   mark_used(source);
-  const PackOptions pack{.keep_16bit_at_8 = may_be_8bit(component, source.module)};
+  const bool may_be = may_be_8bit(component, source);
+  const PackOptions pack{.keep_16bit_at_8 = may_be && options_.dense_8bit};
   HS_ASSIGN_OR_RETURN(PackPlan plan, plan_packed(checkpoint_, source, pack));
   if (!plan.note.empty()) plan_.notes.push_back(fmt::format("{}: {}", source.module, plan.note));
-
-  int64_t& arena = bank < 0 ? plan_.dense_bytes : plan_.bank_bytes[static_cast<size_t>(bank)];
+  plan_.has_16bit_linears |= may_be;
+  component = counted_as(component);
   LinearTask task{.source = std::move(source),
                   .plan = std::move(plan),
+                  .component = component,
+                  .may_be_8bit = may_be,
                   .bank = bank,
-                  .offset = arena,
                   .to = &to};
-  const auto end = checked_add(arena, round_up(task.plan.shape.bytes(), kAlignment));
-  if (!end) return fail(fmt::format("{}: far too large", task.source.module));
-  arena = *end;
-
-  component = counted_as(component);
   ComponentSummary& summary = plan_.components[component];
   summary.num_tensors += 1;
   summary.num_parameters += task.source.rows * task.source.cols;
   summary.file_bytes += task.source.file_bytes();
   summary.memory_bytes += task.plan.shape.bytes();
   plan_.read_bytes += task.source.file_bytes();
-  formats_[component][describe(task.source, task.plan)] += 1;
+  summary.formats[describe(task.source, task.plan)] += 1;
   plan_.tasks.push_back(std::move(task));
   return {};
 }
@@ -168,7 +208,7 @@ Status Planner::vector(Component component, const std::string& name, std::vector
   summary.num_parameters += static_cast<int64_t>(to.size());
   summary.file_bytes += tensor->bytes;
   summary.memory_bytes += static_cast<int64_t>(to.size() * sizeof(float));
-  formats_[component][dtype_name(tensor->dtype)] += 1;
+  summary.formats[dtype_name(tensor->dtype)] += 1;
   return {};
 }
 
@@ -303,6 +343,7 @@ Status Planner::trunk() {
   HS_RETURN_IF_ERROR(vector(kNorms, "model.norm.weight", {hidden}, out.norm));
   // A tied model may still carry lm_head.weight; the tied table is what transformers uses.
   if (config_.tie_word_embeddings) {
+    plan_.lm_head_is_embedding = true;
     if (const TensorInfo* head = checkpoint_.find("lm_head.weight")) used_.insert(head);
     return {};
   }
@@ -333,12 +374,7 @@ void Planner::finish() {
     if (!is_mtp && used_.count(&tensor) == 0) plan_.unknown_tensors.push_back(tensor.name);
   }
   for (size_t c = 0; c < plan_.components.size(); ++c) {
-    ComponentSummary& summary = plan_.components[c];
-    summary.name = kComponentNames[c];
-    for (const auto& [format, count] : formats_[c]) {
-      if (!summary.formats.empty()) summary.formats += ", ";
-      summary.formats += fmt::format("{} ×{}", format, count);
-    }
+    plan_.components[c].name = kComponentNames[c];
   }
 }
 
@@ -346,6 +382,7 @@ Result<WeightPlan> Planner::run() {
   HS_RETURN_IF_ERROR(trunk());
   HS_RETURN_IF_ERROR(mtp());
   finish();
+  HS_RETURN_IF_ERROR(place(plan_));
   return std::move(plan_);
 }
 
@@ -354,6 +391,29 @@ Result<WeightPlan> Planner::run() {
 Result<WeightPlan> plan_weights(const Checkpoint& checkpoint, const QuantConfig& quant,
                                 const ModelConfig& config, const LoadOptions& options) {
   return Planner(checkpoint, quant, config, options).run();
+}
+
+Status set_dense_8bit(const Checkpoint& checkpoint, WeightPlan& plan, bool dense_8bit) {
+  for (LinearTask& task : plan.tasks) {
+    if (!task.may_be_8bit) continue;
+    ComponentSummary& summary = plan.components[static_cast<size_t>(task.component)];
+    summary.memory_bytes -= task.plan.shape.bytes();
+    const auto before = summary.formats.find(describe(task.source, task.plan));
+    if (--before->second == 0) summary.formats.erase(before);
+    const PackOptions pack{.keep_16bit_at_8 = dense_8bit};
+    HS_ASSIGN_OR_RETURN(task.plan, plan_packed(checkpoint, task.source, pack));
+    summary.memory_bytes += task.plan.shape.bytes();
+    summary.formats[describe(task.source, task.plan)] += 1;
+  }
+  return place(plan);
+}
+
+std::string ComponentSummary::formats_text() const {
+  std::string text;
+  for (const auto& [format, count] : formats) {
+    text += fmt::format("{}{} ×{}", text.empty() ? "" : ", ", format, count);
+  }
+  return text;
 }
 
 }  // namespace hotset

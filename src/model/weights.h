@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -96,30 +97,37 @@ struct LoadOptions {
 // One line of `hotset inspect`: what a part of the model is made of.
 struct ComponentSummary {
   std::string name;            // "experts", "linear attention", …
-  std::string formats;         // "gptq affine4 g128 ×12288, bf16 ×4"
   int64_t num_tensors = 0;     // linears and vectors
   int64_t num_parameters = 0;  // weights, not codes or scales
   int64_t file_bytes = 0;
   int64_t memory_bytes = 0;
+  std::map<std::string, int64_t> formats;  // how many of each
+
+  [[nodiscard]] std::string formats_text() const;  // "gptq affine4 g128 ×12288, bf16 ×4"
 };
 
 // A linear, where it comes from and where it goes.
 struct LinearTask {
   LinearSource source;
   PackPlan plan;
-  int component = 0;   // index into WeightPlan::components
+  int component = 0;  // index into WeightPlan::components
+  bool may_be_8bit = false;
   int bank = -1;       // layer of the expert bank; −1: dense memory
   int64_t offset = 0;  // in its arena, 64-byte aligned
   PackedMatrix* to = nullptr;
 };
 
+// Until load_weights() the views know shape and encoding; their data are places in an address space
+// that does not exist, which tell sizes and distances and are never read.
 struct WeightPlan {
-  std::unique_ptr<ModelWeights> weights;  // vectors are read; views are empty until load_weights
+  std::unique_ptr<ModelWeights> weights;  // vectors are read
   std::vector<LinearTask> tasks;
   std::vector<ComponentSummary> components;
   std::vector<std::string> notes;            // requantised or widened linears, and why
   std::vector<std::string> unknown_tensors;  // in the checkpoint, read by nothing
   int64_t num_mtp_tensors = 0;               // present in the checkpoint
+  bool has_16bit_linears = false;            // some that may be kept at 8 bits
+  bool lm_head_is_embedding = false;         // tied
   int64_t dense_bytes = 0;
   std::vector<int64_t> bank_bytes;
   int64_t read_bytes = 0;  // what loading will read
@@ -128,6 +136,9 @@ struct WeightPlan {
 // The checkpoint outlives the plan.
 Result<WeightPlan> plan_weights(const Checkpoint& checkpoint, const QuantConfig& quant,
                                 const ModelConfig& config, const LoadOptions& options);
+
+// Plans again with 16-bit modules at 8 bits, or as stored.
+Status set_dense_8bit(const Checkpoint& checkpoint, WeightPlan& plan, bool dense_8bit);
 
 struct LoadProgress {
   int64_t bytes_done = 0;

@@ -21,6 +21,14 @@ using test::run_program;
 
 const std::string kDemo = std::string(HOTSET_SOURCE_DIR) + "/models/demo";
 
+constexpr bool has_cuda() {
+#ifdef HOTSET_HAS_CUDA
+  return true;
+#else
+  return false;
+#endif
+}
+
 Json json_of(const std::string& text) {
   auto json = parse_strict_json(text);
   EXPECT_TRUE(json.has_value()) << text;
@@ -47,6 +55,49 @@ TEST(DemoModel, PrintsJson) {
   EXPECT_LE(json["usage"]["completion_tokens"].get<int>(), 5);
   EXPECT_TRUE(json.contains("text"));
   EXPECT_NE(result.err.find("loading 100 %"), std::string::npos) << result.err;
+}
+
+// Also on a machine without a GPU: --gpu-memory describes one.
+TEST(DemoModel, PlansMemoryWithoutLoading) {
+  const ProgramResult cpu = run_program({"plan", kDemo, "--device", "cpu", "--json"});
+  ASSERT_EQ(cpu.exit_code, 0) << cpu.err;
+  const Json on_cpu = json_of(cpu.out);
+  EXPECT_EQ(on_cpu["device"], "CPU");
+  int64_t sum = 0;
+  for (const Json& line : on_cpu["ram"]) sum += line["bytes"].get<int64_t>();
+  EXPECT_EQ(sum, on_cpu["ram_used_bytes"].get<int64_t>());
+  EXPECT_FALSE(on_cpu.contains("gpu"));
+  if (!has_cuda()) return;
+
+  const ProgramResult gpu = run_program({"plan", kDemo, "--gpu-memory", "4GiB", "--ram", "8GiB",
+                                         "--max-model-len", "4k", "--json"});
+  ASSERT_EQ(gpu.exit_code, 0) << gpu.err;
+  const Json on_gpu = json_of(gpu.out);
+  sum = 0;
+  for (const Json& line : on_gpu["gpu"]) sum += line["bytes"].get<int64_t>();
+  EXPECT_EQ(sum, on_gpu["gpu_used_bytes"].get<int64_t>());
+  EXPECT_LE(sum, int64_t{4} << 30);
+  EXPECT_EQ(on_gpu["max_model_len"], 4096);
+  EXPECT_EQ(on_gpu["num_slots"], on_gpu["num_experts"]);
+  EXPECT_EQ(on_gpu["expected_hit_rate"], 1.0);
+  EXPECT_GT(on_gpu["expected_tok_s"].get<double>(), 1.0);
+
+  const ProgramResult text = run_program({"plan", kDemo, "--gpu-memory", "4GiB"});
+  for (const char* part : {"GPU memory", "expert slots", "RAM", "tokens/s"}) {
+    EXPECT_NE(text.out.find(part), std::string::npos) << text.out;
+  }
+  const ProgramResult refused = run_program(
+      {"plan", kDemo, "--device", "cuda", "--gpu-memory", "512MiB", "--max-model-len", "4k"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_NE(refused.err.find("may be used"), std::string::npos) << refused.err;
+}
+
+TEST(DemoModel, RamThatDoesNotHoldTheModelIsRefusedBeforeLoading) {
+  const ProgramResult result =
+      run_program({"complete", kDemo, "-p", "x", "--device", "cpu", "--ram", "2MiB"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.err.find("--ram"), std::string::npos) << result.err;
+  EXPECT_EQ(result.err.find("loading"), std::string::npos) << result.err;
 }
 
 TEST(DemoModel, RefusesBadSampling) {

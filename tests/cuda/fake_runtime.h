@@ -39,6 +39,9 @@ class FakeRuntime final : public cuda::Runtime {
     failure_ = kind;
     num_calls_ = 0;
   }
+  // Memory that exists already is never pinned.
+  void refuse_to_pin() { pins_ = false; }
+  [[nodiscard]] int64_t num_allocations() const { return num_allocations_; }
   [[nodiscard]] int64_t num_calls() const { return num_calls_; }
   [[nodiscard]] const std::string& failed_call() const { return failed_call_; }
 
@@ -62,7 +65,10 @@ class FakeRuntime final : public cuda::Runtime {
     return take(bytes);
   }
   void free_pinned(void* data) override { give(data); }
-  Status pin(void* /*data*/, int64_t /*bytes*/) override { return born("cudaHostRegister"); }
+  Status pin(void* /*data*/, int64_t /*bytes*/) override {
+    if (!pins_) return fail("cudaHostRegister: not permitted", ErrorKind::kInternal);
+    return born("cudaHostRegister");
+  }
   void unpin(void* /*data*/) override { --num_alive_; }
 
   Result<cuda::Stream> create_stream() override {
@@ -129,6 +135,7 @@ class FakeRuntime final : public cuda::Runtime {
     void* data = std::calloc(static_cast<size_t>(bytes), 1);
     if (data == nullptr) return fail("calloc", ErrorKind::kResource);
     sizes_[data] = bytes;
+    ++num_allocations_;
     ++num_alive_;
     return data;
   }
@@ -145,6 +152,8 @@ class FakeRuntime final : public cuda::Runtime {
   ErrorKind failure_ = ErrorKind::kInternal;
   int64_t num_calls_ = 0;
   int64_t num_alive_ = 0;
+  int64_t num_allocations_ = 0;
+  bool pins_ = true;
   std::string failed_call_;
   std::map<void*, int64_t> sizes_;
 };

@@ -27,8 +27,9 @@ PlacementInput small() {
   in.graph_bytes = kGiB;
   in.gpu_margin_bytes = kGiB;
   in.min_slots = 64;
+  in.bank_bytes = 32 * kGiB;
+  in.dense.host_bytes = 4 * kGiB;
   in.host_bytes = 2 * kGiB;
-  in.snapshot_bytes = 4 * kGiB;
   in.ram_margin_bytes = 2 * kGiB;
   in.load = {.num_layers = 8,
              .num_experts = 128,
@@ -70,8 +71,8 @@ TEST(Placement, GivesWhatIsLeftToSlots) {
   EXPECT_DOUBLE_EQ(plan->expected_tok_s,
                    expected_decode_tok_s(small().rates, load, plan->expected_hit_rate));
   const std::string text = to_text(*plan);
-  for (const char* part : {"dense, 16 bits", "224 expert slots", "7.00 GiB", "35.0 %", "unused",
-                           "state snapshots", "tokens/s"}) {
+  for (const char* part :
+       {"dense, 16 bits", "224 expert slots", "7.00 GiB", "35.0 %", "unused", "tokens/s"}) {
     EXPECT_THAT(text, HasSubstr(part));
   }
   int64_t sum = 0;
@@ -142,7 +143,7 @@ TEST(Placement, WhatNoFlagCanMendSaysSo) {
   in.max_num_seqs = 4;
   in.gpu_free_bytes = 12 * kGiB;
   EXPECT_THAT(refusal(in), HasSubstr("--max-num-seqs"));
-  EXPECT_THAT(refusal(in), HasSubstr("--dense-8bit"));
+  EXPECT_THAT(refusal(in), HasSubstr("--dense 8"));
 }
 
 TEST(Placement, TakesTheFormThatIsFaster) {
@@ -166,6 +167,68 @@ TEST(Placement, TakesTheFormThatIsFaster) {
   ASSERT_TRUE(plan) << plan.error().message;
   EXPECT_EQ(plan->dense.bits, 8);
   EXPECT_EQ(plan->other_form_tok_s, 0);
+}
+
+TEST(Placement, AGainWithinTheRatesErrorKeepsTheExactWeights) {
+  PlacementInput in = small();
+  in.dense_8bit = in.dense;
+  in.dense_8bit->bits = 8;
+  in.dense_8bit->read_bytes = in.dense.read_bytes * 98 / 100;
+  const auto plan = plan_placement(in);
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->dense.bits, 16);
+  EXPECT_GT(plan->other_form_tok_s, plan->expected_tok_s);
+}
+
+// The form counts in RAM, too: where only the smaller one fits, it is taken.
+TEST(Placement, RamDecidesTheFormAsWell) {
+  PlacementInput in = small();
+  in.dense_8bit = DenseForm{
+      .bits = 8, .stored_bytes = 8 * kGiB, .read_bytes = 6 * kGiB, .host_bytes = 2 * kGiB};
+  in.ram_bytes = 38 * kGiB;
+  const auto plan = plan_placement(in);
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_EQ(plan->dense.bits, 8);
+  EXPECT_EQ(plan->ram_used_bytes, 38 * kGiB);
+}
+
+TEST(Placement, SequencesShareOneLongestContextInPages) {
+  PlacementInput in = small();
+  in.kv_page_tokens = 64;
+  in.max_model_len = 16300;  // 255 pages
+  in.max_num_seqs = 5;
+  const auto plan = plan_placement(in);
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_EQ(plan->gpu_bytes("KV"), (255 + 5) * 64 * in.kv_token_bytes);
+  EXPECT_EQ(plan->gpu_bytes("states"), 5 * kGiB);
+}
+
+// Slots lend room to a prefill; where there are too few of them, it gets some of its own.
+TEST(Placement, FewSlotsLeaveRoomForAPrefill) {
+  PlacementInput in = small();
+  in.lending_slots = 192;
+  in.staging_slots = 128;
+  auto plan = plan_placement(in);
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->num_slots, 224) << "enough to lend";
+  in.gpu_free_bytes = 18 * kGiB;  // 160 slots
+  EXPECT_THAT(refusal(in), HasSubstr("192 expert slots"));
+  in.min_slots = 1;
+  plan = plan_placement(in);
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->num_slots, 32);
+  EXPECT_EQ(plan->gpu_bytes("prefill staging"), 4 * kGiB);
+  EXPECT_EQ(plan->gpu_used_bytes, 18 * kGiB);
+  in.max_slots = 16;
+  plan = plan_placement(in);
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->num_slots, 16);
+  EXPECT_EQ(plan->gpu_bytes("prefill staging"), 4 * kGiB);
+  in.gpu_free_bytes = 200 * kGiB;
+  in.max_slots = 300;
+  EXPECT_EQ(plan_placement(in)->num_slots, 300);
+  in.max_slots.reset();
+  EXPECT_EQ(plan_placement(in)->num_slots, 1024);
 }
 
 TEST(Placement, NoMoreSlotsThanExperts) {
@@ -226,6 +289,9 @@ TEST(Placement, SizesThatOverflowAreRefused) {
   EXPECT_TRUE(refused([](auto& in) { in.max_num_seqs = 0; }));
   EXPECT_TRUE(refused([](auto& in) { in.min_slots = 1025; }));
   EXPECT_TRUE(refused([](auto& in) { in.load.num_experts = 0; }));
+  EXPECT_TRUE(refused([](auto& in) { in.kv_page_tokens = 0; }));
+  EXPECT_TRUE(refused([](auto& in) { in.max_slots = -1; }));
+  EXPECT_TRUE(refused([](auto& in) { in.bank_bytes = kHuge; }));
   EXPECT_FALSE(refused([](auto&) {}));
 }
 

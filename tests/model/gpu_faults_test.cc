@@ -12,7 +12,9 @@
 
 #include "checkpoint/json_file.h"
 #include "cuda/fake_runtime.h"
+#include "model/calibrate.h"
 #include "model/gpu_backend.h"
+#include "model/gpu_plan.h"
 
 namespace hotset {
 namespace {
@@ -47,16 +49,32 @@ class GpuFaults : public ::testing::Test {
     return std::move(*weights);
   }
   // Keeps a view of the runtime, which the backend owns.
-  Result<std::unique_ptr<GpuBackend>> create(int64_t failing_call, int64_t max_slots = -1) {
+  Result<std::unique_ptr<GpuBackend>> create(int64_t failing_call, int64_t max_slots = -1,
+                                             bool pins = true) {
     auto runtime = std::make_unique<FakeRuntime>(kGpuBytes, &num_leaked_);
     runtime_ = runtime.get();
+    if (!pins) runtime->refuse_to_pin();
+    const GpuBackendOptions options = options_with(max_slots);
+    HS_ASSIGN_OR_RETURN(const GpuPlan plan, plan_for(options, kGpuBytes));
     runtime->fail_call(failing_call);
-    return GpuBackend::create(std::move(runtime), config_, rope_, pool_, weights(),
-                              {.isa = cpu::detect_isa(),
-                               .max_context = 256,
-                               .prefill_chunk = 64,
-                               .max_num_seqs = 2,
-                               .max_slots = max_slots});
+    return GpuBackend::create(std::move(runtime), config_, rope_, pool_, weights(), options, plan);
+  }
+  Result<GpuPlan> plan_for(const GpuBackendOptions& options, int64_t gpu_bytes) {
+    auto weight_plan = plan_weights(*checkpoint_, *quant_, config_, {});
+    EXPECT_TRUE(weight_plan);
+    const GpuForm form = gpu_form(config_, *weight_plan, 16, options, 8);
+    return plan_gpu(config_, {&form, 1}, options,
+                    {.num_sms = 8,
+                     .gpu_free_bytes = gpu_bytes,
+                     .ram_available_bytes = int64_t{64} << 30,
+                     .rates = typical_rates()});
+  }
+  static GpuBackendOptions options_with(int64_t max_slots) {
+    return {.isa = cpu::detect_isa(),
+            .max_context = 256,
+            .prefill_chunk = 64,
+            .max_num_seqs = 2,
+            .max_slots = max_slots};
   }
   // Prefill of more tokens than are shared with the CPU, then two decode steps.
   static Status run(GpuBackend& backend, int num_decode_steps) {
@@ -89,7 +107,13 @@ TEST_F(GpuFaults, EveryCallThatFailsWhileABackendIsMadeIsReported) {
   for (int64_t n = 0;; ++n) {
     ASSERT_LT(n, 10000);
     auto backend = create(n);
-    if (backend) break;  // fewer calls than n
+    if (backend && runtime_->num_calls() <= n) break;
+    if (backend) {  // RAM that can't be pinned is done without
+      calls.insert(runtime_->failed_call());
+      EXPECT_EQ(runtime_->failed_call(), "cudaHostRegister");
+      EXPECT_EQ((*backend)->notes().size(), 1u);
+      continue;
+    }
     EXPECT_NE(backend.error().message.find("a failure for a test"), std::string::npos)
         << backend.error().message;
     calls.insert(backend.error().message);
@@ -124,15 +148,61 @@ TEST_F(GpuFaults, EveryCallThatFailsInAStepEndsThatStepOnly) {
   }
 }
 
-TEST_F(GpuFaults, ABudgetThatCannotHoldTheModelIsRefusedWithFigures) {
-  auto runtime = std::make_unique<FakeRuntime>(int64_t{1} << 20);
-  const auto backend = GpuBackend::create(
-      std::move(runtime), config_, rope_, pool_, weights(),
-      {.isa = cpu::detect_isa(), .max_context = 256, .prefill_chunk = 64, .max_num_seqs = 1});
-  ASSERT_FALSE(backend);
-  EXPECT_EQ(backend.error().kind, ErrorKind::kResource);
-  for (const char* part : {"budget", "weights", "KV cache", "--max-model-len", "--device cpu"}) {
-    EXPECT_NE(backend.error().message.find(part), std::string::npos) << backend.error().message;
+// What is planned from headers is what is allocated, to the byte of every line.
+TEST_F(GpuFaults, WhatIsPlannedIsWhatIsAllocated) {
+  for (const int64_t max_slots : {int64_t{-1}, int64_t{100}, int64_t{0}}) {
+    auto backend = create(-1, max_slots);
+    ASSERT_TRUE(backend) << backend.error().message;
+    const auto free = runtime_->free_bytes();
+    ASSERT_TRUE(free);
+    const Placement& plan = (*backend)->plan().placement;
+    const int64_t promised = plan.gpu_bytes("CUDA") + plan.gpu_bytes("margin");
+    const int64_t planned = plan.gpu_used_bytes - promised;
+    const int64_t taken = kGpuBytes - *free;
+    EXPECT_LE(taken, planned) << to_text(plan);
+    EXPECT_LE(planned - taken, 256 << 10) << to_text(plan);  // tables that only misses need
+    EXPECT_TRUE((*backend)->notes().empty());
+  }
+}
+
+TEST_F(GpuFaults, AModelThatDoesNotFitIsRefusedWithFiguresBeforeItIsLoaded) {
+  const auto plan = plan_for(options_with(-1), int64_t{1} << 30);
+  ASSERT_TRUE(plan) << plan.error().message;
+  const auto refused = plan_for(options_with(-1), int64_t{512} << 20);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kResource);
+  for (const char* part : {"dense", "KV", "states", "workspace", "may be used", "512 MiB"}) {
+    EXPECT_NE(refused.error().message.find(part), std::string::npos) << refused.error().message;
+  }
+  GpuBackendOptions options = options_with(-1);
+  options.ram_bytes = int64_t{256} << 20;
+  const auto short_of_ram = plan_for(options, kGpuBytes);
+  ASSERT_FALSE(short_of_ram);
+  EXPECT_NE(short_of_ram.error().message.find("raise --ram to"), std::string::npos)
+      << short_of_ram.error().message;
+}
+
+// Where RAM can't be pinned everything still works, and says so once.
+TEST_F(GpuFaults, RefusedPinningIsSaidAndSurvived) {
+  for (const int64_t max_slots : {int64_t{-1}, int64_t{0}}) {
+    auto made = create(-1, max_slots, /*pins=*/false);
+    ASSERT_TRUE(made) << made.error().message;
+    ASSERT_EQ((*made)->notes().size(), 1u);
+    EXPECT_NE((*made)->notes()[0].find("cudaHostRegister: not permitted"), std::string::npos);
+    EXPECT_NE((*made)->notes()[0].find("ulimit -l"), std::string::npos);
+    EXPECT_TRUE(run(**made, max_slots == 0 ? 0 : 2));
+    made->reset();
+    EXPECT_EQ(num_leaked_, 0);
+  }
+}
+
+TEST_F(GpuFaults, NoStepAllocatesOnTheGpu) {
+  for (const int64_t max_slots : {int64_t{-1}, int64_t{100}, int64_t{0}}) {
+    auto made = create(-1, max_slots);
+    ASSERT_TRUE(made) << made.error().message;
+    const int64_t before = runtime_->num_allocations();
+    for (int i = 0; i < 3; ++i) ASSERT_TRUE(run(**made, max_slots == -1 ? 4 : 0));
+    EXPECT_EQ(runtime_->num_allocations(), before) << max_slots << " slots at most";
   }
 }
 

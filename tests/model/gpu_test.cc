@@ -125,7 +125,7 @@ TEST_P(Gpu, AnySplitOfExpertsGivesTheSameLogits) {
     options.max_expert_slots = divisor > 1 ? num_experts / divisor : -divisor;
     auto gpu = model(options);
     ASSERT_NE(gpu, nullptr);
-    num_experts = gpu->gpu_backend()->memory_use().num_experts;
+    num_experts = gpu->placement().num_experts;
     const std::vector<float> got = all_logits(*gpu, ids, cuts);
     if (want.empty()) want = got;
     const auto d = golden::compare_logits(want, got, gpu->vocab_size());

@@ -49,9 +49,14 @@ int64_t most_partials(const AttentionTask& task, int64_t max_tokens, int num_sms
 
 int64_t gated_attention_scratch_floats(const cuda::Queue& queue, const GatedAttention& layer,
                                        int64_t max_tokens, int64_t /*max_positions*/) {
+  return gated_attention_scratch_floats(queue.num_sms(), layer, max_tokens);
+}
+
+int64_t gated_attention_scratch_floats(int num_sms, const GatedAttention& layer,
+                                       int64_t max_tokens) {
   if (!cuda::is_known(layer)) return 0;
   const cuda::AttentionTask task = cuda::task_of(layer);
-  return cuda::most_partials(task, max_tokens, queue.num_sms()) * (layer.head_dim + 2);
+  return cuda::most_partials(task, max_tokens, num_sms) * (layer.head_dim + 2);
 }
 
 void gated_attention(cuda::Queue& queue, const GatedAttention& layer, const StepBatch& batch,

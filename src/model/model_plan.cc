@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/model_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/checked_math.h"
+#include "checkpoint/json_file.h"
+#include "memory/memory_info.h"
+#include "model/workspace.h"
+#ifdef HOTSET_HAS_CUDA
+#include "model/calibrate.h"
+#endif
+
+namespace hotset {
+namespace {
+
+constexpr int64_t kCpuPrefillChunk = 512;
+constexpr int64_t kGpuPrefillChunk = 8192;
+
+// What may be taken of RAM: the flag, or what is available.
+Result<int64_t> ram_budget(const ModelOptions& options) {
+  HS_ASSIGN_OR_RETURN(const MemoryInfo memory, read_memory_info());
+  const int64_t usable = memory.usable_bytes();
+  return options.ram_bytes > 0 ? std::min(options.ram_bytes, usable) : usable;
+}
+
+Status check_context(const ModelConfig& c, const ModelOptions& options) {
+  if (options.max_model_len <= c.max_position_embeddings) return {};
+  return fail(
+      fmt::format("--max-model-len {}: the model's config allows {} (use rope_scaling in "
+                  "config.json to extend it)",
+                  options.max_model_len, c.max_position_embeddings));
+}
+
+// On the CPU: what was asked, or the config's, cut to half of the memory that is left.
+Result<int64_t> cpu_context(const ModelConfig& c, const ModelOptions& options, int64_t weights) {
+  const int64_t asked = options.max_model_len;
+  HS_ASSIGN_OR_RETURN(const int64_t budget, ram_budget(options));
+  const int64_t left = budget - weights;
+  const char* flag = options.ram_bytes > 0 ? " (--ram)" : "";
+  if (left <= 0) {
+    return fail(fmt::format("the weights take {} in memory and {} may be used{}",
+                            bytes_text(weights), bytes_text(budget), flag),
+                ErrorKind::kResource);
+  }
+  const int64_t token_bytes =
+      std::max<int64_t>(1, kv_bytes_per_token(c, kv_type_bytes(options.kv_type)));
+  const int64_t fits = left / 2 / token_bytes / kPageTokens * kPageTokens;
+  if (asked > fits || fits == 0) {
+    return fail(
+        fmt::format("a context of {} tokens takes {} of KV cache, and {} are left for it "
+                    "beside the weights{}; --max-model-len {} fits",
+                    asked, bytes_text(asked * token_bytes), bytes_text(left / 2), flag, fits),
+        ErrorKind::kResource);
+  }
+  return asked > 0 ? asked : std::min(c.max_position_embeddings, fits);
+}
+
+// Every sequence may take the whole context where half of the memory left allows it, since a
+// request without max_tokens asks for just that; else one may, and others share what it leaves or
+// wait.
+Result<int64_t> cpu_pages(const ModelOptions& options, int64_t page_bytes, int64_t weights) {
+  const int64_t context = ceil_div(options.max_model_len, kPageTokens);
+  const int64_t least = context + options.max_num_seqs;
+  const int64_t most = std::max(least, context * options.max_num_seqs);
+  HS_ASSIGN_OR_RETURN(const int64_t budget, ram_budget(options));
+  return std::clamp((budget - weights) / 2 / std::max<int64_t>(1, page_bytes), least, most);
+}
+
+class Planner {
+ public:
+  Planner(OpenModel open, const ModelOptions& options, bool imagine_gpu)
+      : imagine_gpu_(imagine_gpu), out_{.open = std::move(open), .options = options} {}
+  Result<ModelPlan> run();
+
+ private:
+  void create_pool(bool on_gpu);
+  void settle_chunk(int64_t standard);
+  Status plan_cpu();
+  Status plan_gpu_or_cpu();
+#ifdef HOTSET_HAS_CUDA
+  Status plan_on_gpu();
+  Result<GpuMachine> measure_machine();
+  Result<std::vector<GpuForm>> gpu_forms(const GpuBackendOptions& options, int num_sms);
+#endif
+
+  const bool imagine_gpu_;
+  ModelPlan out_;
+};
+
+// Beside a GPU a core is left to the driver and to whatever else runs: one thread that is put off
+// stalls all others.
+void Planner::create_pool(bool on_gpu) {
+  ModelOptions& options = out_.options;
+  int threads = options.cpu_threads;
+  if (threads == 0 && on_gpu) threads = std::max(1, cpu::num_allowed_cores() - 1);
+  out_.pool.reset();
+  out_.pool = std::make_unique<cpu::WorkerPool>(threads, options.pin_threads);
+}
+
+void Planner::settle_chunk(int64_t standard) {
+  ModelOptions& options = out_.options;
+  if (options.prefill_chunk == 0) options.prefill_chunk = standard;
+  options.prefill_chunk = std::clamp<int64_t>(options.prefill_chunk, 1, options.max_model_len);
+  options.cpu_threads = out_.pool->num_threads();
+}
+
+Status Planner::plan_cpu() {
+  ModelOptions& options = out_.options;
+  const ModelConfig& config = out_.open.config;
+  options.device = Device::kCpu;
+  if (options.dense == DenseBits::kAuto) options.dense = DenseBits::k16;
+  create_pool(false);
+  const int64_t weights = packed_bytes(out_.open.plan);
+  HS_ASSIGN_OR_RETURN(options.max_model_len, cpu_context(config, options, weights));
+  settle_chunk(kCpuPrefillChunk);
+  const bool mtp = out_.open.plan.weights->mtp != nullptr;
+  const PagePoolShape pages = page_pool_shape(config, mtp, kv_type_bytes(options.kv_type));
+  HS_ASSIGN_OR_RETURN(out_.num_pages, cpu_pages(options, pages.page_bytes(), weights));
+  const WorkspaceShape rows{.max_chunk = options.prefill_chunk,
+                            .max_step = options.prefill_chunk,
+                            .max_context = options.max_model_len,
+                            .page_tokens = kPageTokens,
+                            .kv_type = options.kv_type};
+  Placement& plan = out_.placement;
+  HS_ASSIGN_OR_RETURN(plan.ram_budget_bytes, ram_budget(options));
+  plan.dense.bits = options.dense == DenseBits::k8 ? 8 : 16;
+  plan.ram = {{"experts", weights - out_.open.plan.dense_bytes},
+              {fmt::format("dense, {} bits", plan.dense.bits), out_.open.plan.dense_bytes},
+              {"KV", out_.num_pages * pages.page_bytes()},
+              {"states", state_pool_shape(config, options.max_num_seqs).slot_floats() * 4 *
+                             options.max_num_seqs},
+              {"workspace", workspace_bytes(config, rows, {})}};
+  for (const PlacementLine& line : plan.ram) plan.ram_used_bytes += line.bytes;
+  return {};
+}
+
+#ifdef HOTSET_HAS_CUDA
+Result<GpuMachine> Planner::measure_machine() {
+  GpuMachine machine;
+  HS_ASSIGN_OR_RETURN(const MemoryInfo memory, read_memory_info());
+  machine.ram_available_bytes = memory.usable_bytes();
+  if (out_.runtime == nullptr) {
+    // A plan for another machine: its RAM is what --ram says.
+    if (out_.options.ram_bytes > 0) machine.ram_available_bytes = out_.options.ram_bytes;
+    machine.gpu_free_bytes = out_.options.gpu_memory_bytes;
+    machine.num_sms = 80;
+    machine.rates = typical_rates();
+    out_.rates_are_typical = true;
+    return machine;
+  }
+  HS_ASSIGN_OR_RETURN(machine.rates, calibrate(*out_.runtime, *out_.pool, &out_.notes));
+  HS_ASSIGN_OR_RETURN(machine.gpu_free_bytes, out_.runtime->free_bytes());
+  machine.num_sms = out_.runtime->info().num_sms;
+  return machine;
+}
+
+// As stored first; at 8 bits last, where that is asked for or left open. The weights stay laid out
+// in the form that comes last.
+Result<std::vector<GpuForm>> Planner::gpu_forms(const GpuBackendOptions& options, int num_sms) {
+  WeightPlan& weights = out_.open.plan;
+  // Exact arithmetic was asked for: no rounding that was not.
+  const bool may_round =
+      out_.options.dense == DenseBits::kAuto && out_.options.arithmetic == Arithmetic::kFast;
+  std::vector<GpuForm> forms;
+  if (out_.options.dense != DenseBits::k8) {
+    forms.push_back(gpu_form(out_.open.config, weights, 16, options, num_sms));
+  }
+  if (out_.options.dense == DenseBits::k8 || (may_round && weights.has_16bit_linears)) {
+    HS_RETURN_IF_ERROR(set_dense_8bit(out_.open.checkpoint, weights, true));
+    forms.push_back(gpu_form(out_.open.config, weights, 8, options, num_sms));
+  }
+  return forms;
+}
+
+Status Planner::plan_on_gpu() {
+  ModelOptions& options = out_.options;
+  const ModelConfig& config = out_.open.config;
+  HS_RETURN_IF_ERROR(check_context(config, options));
+  create_pool(true);
+  HS_ASSIGN_OR_RETURN(const GpuMachine machine, measure_machine());
+  if (options.max_model_len == 0) {
+    const int64_t asked = options.gpu_memory_bytes;
+    options.max_model_len = default_gpu_context(
+        asked > 0 ? std::min(asked, machine.gpu_free_bytes) : machine.gpu_free_bytes,
+        kv_bytes_per_token(config, kv_type_bytes(options.kv_type)), config.max_position_embeddings);
+  }
+  settle_chunk(kGpuPrefillChunk);
+  options.device = Device::kCuda;
+  const GpuBackendOptions backend = gpu_backend_options(options);
+  HS_ASSIGN_OR_RETURN(const std::vector<GpuForm> forms, gpu_forms(backend, machine.num_sms));
+  HS_ASSIGN_OR_RETURN(GpuPlan plan, plan_gpu(config, forms, backend, machine));
+  const bool rounds = plan.placement.dense.bits == 8;
+  if (!rounds && forms.back().dense.bits == 8) {
+    HS_RETURN_IF_ERROR(set_dense_8bit(out_.open.checkpoint, out_.open.plan, false));
+  }
+  options.dense = rounds ? DenseBits::k8 : DenseBits::k16;
+  out_.placement = std::move(plan.placement);
+  out_.gpu_sizes = plan.sizes;
+  out_.rates = machine.rates;
+  return {};
+}
+#endif
+
+// kAuto takes the CPU where the GPU is missing or the model does not fit.
+Status Planner::plan_gpu_or_cpu() {
+#ifdef HOTSET_HAS_CUDA
+  const ModelOptions asked = out_.options;
+  auto opened = cuda::open_runtime(asked.gpu);
+  Status status;
+  if (opened) {
+    out_.runtime = std::move(*opened);
+    out_.gpu_name = out_.runtime->info().name;
+  } else if (imagine_gpu_ && asked.gpu_memory_bytes > 0) {
+    out_.gpu_name = "a GPU that is not here";
+  } else {
+    status = fail(opened.error());
+  }
+  if (status) status = plan_on_gpu();
+  if (status) return {};
+  if (opened) {
+    status = fail(
+        Error{status.error().kind, fmt::format("{}: {}", out_.gpu_name, status.error().message)});
+  }
+  const bool lost = status.error().kind == ErrorKind::kDeviceLost;
+  if (asked.device == Device::kCuda || lost) return status;
+  out_.why_cpu = status.error().message;
+  out_.runtime.reset();
+  out_.gpu_name.clear();
+  out_.options = asked;
+  const bool rounds = asked.dense == DenseBits::k8;
+  HS_RETURN_IF_ERROR(set_dense_8bit(out_.open.checkpoint, out_.open.plan, rounds));
+  return plan_cpu();
+#else
+  if (out_.options.device == Device::kCuda) {
+    const auto opened = cuda::open_runtime(out_.options.gpu);
+    return fail(opened.error());
+  }
+  out_.why_cpu = "this build has no CUDA";
+  return plan_cpu();
+#endif
+}
+
+Result<ModelPlan> Planner::run() {
+  HS_RETURN_IF_ERROR(check_context(out_.open.config, out_.options));
+  HS_RETURN_IF_ERROR(out_.options.device == Device::kCpu ? plan_cpu() : plan_gpu_or_cpu());
+  return std::move(out_);
+}
+
+}  // namespace
+
+Result<OpenModel> open_model(const std::string& directory, const LoadOptions& options) {
+  HS_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::open(directory));
+  HS_ASSIGN_OR_RETURN(const Json json, read_json_file(checkpoint.directory(), "config.json"));
+  HS_ASSIGN_OR_RETURN(ModelConfig config, parse_model_config(json, directory + "/config.json"));
+  HS_ASSIGN_OR_RETURN(QuantConfig quant, QuantConfig::load(checkpoint.directory(), json));
+  HS_ASSIGN_OR_RETURN(WeightPlan plan, plan_weights(checkpoint, quant, config, options));
+  return OpenModel{std::move(checkpoint), std::move(quant), std::move(config), std::move(plan)};
+}
+
+int64_t packed_bytes(const WeightPlan& plan) {
+  int64_t bytes = plan.dense_bytes;
+  for (const int64_t bank : plan.bank_bytes) bytes += bank;
+  return bytes;
+}
+
+#ifdef HOTSET_HAS_CUDA
+GpuBackendOptions gpu_backend_options(const ModelOptions& options) {
+  return {.isa = options.isa,
+          .arithmetic = options.arithmetic,
+          .kv_type = options.kv_type,
+          .gpu_memory_bytes = options.gpu_memory_bytes,
+          .ram_bytes = options.ram_bytes,
+          .max_context = options.max_model_len,
+          .prefill_chunk = options.prefill_chunk,
+          .max_num_seqs = options.max_num_seqs,
+          .max_slots = options.max_expert_slots,
+          .fetch_share = options.fetch_share};
+}
+#endif
+
+Result<ModelPlan> plan_model(const std::string& directory, const ModelOptions& options,
+                             bool imagine_gpu) {
+  const LoadOptions load_options{.dense_8bit = options.dense == DenseBits::k8, .mtp = options.mtp};
+  HS_ASSIGN_OR_RETURN(OpenModel open, open_model(directory, load_options));
+  return Planner(std::move(open), options, imagine_gpu).run();
+}
+
+}  // namespace hotset
