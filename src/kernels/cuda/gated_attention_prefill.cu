@@ -66,19 +66,22 @@ __device__ __forceinline__ void load_rounded_queries(const AttentionTask& task, 
   }
 }
 
+// Tiles begin at multiples of a row, so that a step along a row is an exclusive or with a constant
+// and one along a column an addition: with two warps a scheduler every instruction counts.
 template <typename L>
 __device__ __forceinline__ void score_keys(uint32_t queries, uint32_t keys, Scores<L>& scores) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int q_row = static_cast<int>(threadIdx.x) / kWarp * 16 + lane % 16;
-  const int k_row = lane / 16 * 8 + lane % 8;
+  const uint32_t query_at = queries + chunk_offset<L>(q_row, lane / 16);
+  const uint32_t key_at = keys + chunk_offset<L>(lane / 16 * 8 + lane % 8, lane / 8 % 2);
 #pragma unroll
-  for (int d = 0; d < L::kChunks; d += 2) {
+  for (int d = 0; d < L::kDim / 16; ++d) {
     uint32_t q[4];
-    load_matrices(q, queries + chunk_offset<L>(q_row, d + lane / 16));
+    load_matrices(q, query_at ^ (32u * d));
 #pragma unroll
     for (int n = 0; n < L::kTile / 16; ++n) {
       uint32_t k[4];
-      load_matrices(k, keys + chunk_offset<L>(k_row + 16 * n, d + lane / 8 % 2));
+      load_matrices(k, (key_at ^ (32u * d)) + 16u * n * L::kChunks * 16);
       multiply_add<typename L::Value>(scores[2 * n], q, k[0], k[1]);
       multiply_add<typename L::Value>(scores[2 * n + 1], q, k[2], k[3]);
     }
@@ -139,6 +142,7 @@ __device__ __forceinline__ void add_values(uint32_t values, const Scores<L>& wei
                                            Running<L>& running) {
   using Value = typename L::Value;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const uint32_t value_at = values + chunk_offset<L>(lane % 16, lane / 16);
 #pragma unroll
   for (int k = 0; k < L::kTile / 16; ++k) {
     const uint32_t w[4] = {rounded_pair<Value>(weights[2 * k][0], weights[2 * k][1]),
@@ -148,7 +152,7 @@ __device__ __forceinline__ void add_values(uint32_t values, const Scores<L>& wei
 #pragma unroll
     for (int n = 0; n < L::kDim / 16; ++n) {
       uint32_t v[4];
-      load_transposed(v, values + chunk_offset<L>(16 * k + lane % 16, 2 * n + lane / 16));
+      load_transposed(v, (value_at ^ (32u * n)) + 16u * k * L::kChunks * 16);
       multiply_add<Value>(running.sums[2 * n], w, v[0], v[1]);
       multiply_add<Value>(running.sums[2 * n + 1], w, v[2], v[3]);
     }
@@ -212,15 +216,32 @@ __device__ __forceinline__ void weigh_tile(const AttentionTask& task, const Sigh
   weigh<L>(task.scale, scores, running);
 }
 
+// Asks for a tile of K, or of V, like ask_for_tile; a whole one by addresses that differ by
+// constants.
+template <typename L>
+__device__ __forceinline__ void ask(const AttentionTask& task, const SequenceRows& rows,
+                                    const Block& block, int64_t begin, int plane, uint32_t to) {
+  constexpr int kRowsAtOnce = L::kThreads / L::kChunks;
+  if (kRowsAtOnce % 8 != 0 || block.part.end - begin < L::kTile) {
+    return ask_for_tile<L>(task, rows, block, begin, block.part.end, plane, to);
+  }
+  const auto thread = static_cast<int>(threadIdx.x);
+  const std::byte* from =
+      key_address(task, rows, begin, block.kv_head) + plane * task.plane_bytes + thread * 16;
+  to += chunk_offset<L>(thread / L::kChunks, thread % L::kChunks);
+#pragma unroll
+  for (int i = 0; i < L::kTile; i += kRowsAtOnce) {
+    copy_async(to + i * L::kChunks * 16, from + i * L::kChunks * 16, true);
+  }
+  commit_async();
+}
+
 template <typename L>
 __device__ __forceinline__ void attend(const AttentionTask& task, const SequenceRows& rows,
                                        const Block& block, int split, std::byte* shared) {
   const uint32_t queries = shared_address(shared), tiles = queries + L::kQueryBytes;
-  const auto ask = [&](int64_t begin, int plane, uint32_t to) {
-    ask_for_tile<L>(task, rows, block, begin, block.part.end, plane, to);
-  };
-  ask(block.part.begin, 0, tiles);
-  ask(block.part.begin, 1, tiles + L::kTileBytes);
+  ask<L>(task, rows, block, block.part.begin, 0, tiles);
+  ask<L>(task, rows, block, block.part.begin, 1, tiles + L::kTileBytes);
   load_rounded_queries<L>(task, block, shared);
   const Sight sight = sight_of<L>(task, rows, block);
   Running<L> running;
@@ -232,8 +253,9 @@ __device__ __forceinline__ void attend(const AttentionTask& task, const Sequence
       wait_async<0>();
       __syncthreads();
       stage ^= 1;
-      ask(begin + L::kTile, 0, tiles + stage * 2 * L::kTileBytes);
-      ask(begin + L::kTile, 1, tiles + stage * 2 * L::kTileBytes + L::kTileBytes);
+      const uint32_t later = tiles + stage * 2 * L::kTileBytes;
+      ask<L>(task, rows, block, begin + L::kTile, 0, later);
+      ask<L>(task, rows, block, begin + L::kTile, 1, later + L::kTileBytes);
       score_keys<L>(queries, keys, scores);
       weigh_tile<L>(task, sight, begin, scores, running);
       add_values<L>(values, scores, running);
@@ -242,13 +264,13 @@ __device__ __forceinline__ void attend(const AttentionTask& task, const Sequence
       __syncthreads();
       score_keys<L>(queries, keys, scores);
       __syncthreads();
-      ask(begin + L::kTile, 0, keys);
+      ask<L>(task, rows, block, begin + L::kTile, 0, keys);
       weigh_tile<L>(task, sight, begin, scores, running);
       wait_async<1>();
       __syncthreads();
       add_values<L>(values, scores, running);
       __syncthreads();
-      ask(begin + L::kTile, 1, values);
+      ask<L>(task, rows, block, begin + L::kTile, 1, values);
     }
   }
   write_rows<L>(task, block, split, running);
@@ -258,7 +280,7 @@ __device__ __forceinline__ void attend(const AttentionTask& task, const Sequence
 // split.
 template <typename L>
 __global__ void __launch_bounds__(L::kThreads) attention_prefill_kernel(AttentionTask task) {
-  extern __shared__ uint4 attention_shared[];
+  extern __shared__ __align__(1024) uint4 attention_shared[];
   const auto split = static_cast<int>(blockIdx.z);
   const SequenceRows rows = task.sequences[blockIdx.y / task.kv_heads];
   const Block block = block_of<L>(task, rows, split);
