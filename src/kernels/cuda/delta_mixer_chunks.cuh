@@ -66,15 +66,18 @@ __device__ __forceinline__ DeltaHalves delta_split(float a, float b) {
 }
 
 // A matrix in shared memory: two planes of kRows rows of kChunks · 16 bytes. Chunks lie permuted,
-// so that eight rows of a column hit all banks.
+// so that eight rows of a column hit all banks. Planes begin at multiples of a row: a step along a
+// row is an exclusive or with a constant, one along a column an addition.
 template <int kRows, int kChunks>
 struct Planes {
   static constexpr int kPlaneBytes = kRows * kChunks * 16;
   static constexpr int kBytes = 2 * kPlaneBytes;
 
+  __device__ __forceinline__ static int turn_of(int row) {
+    return kChunks >= 8 ? row & 7 : row / 2 & 3;
+  }
   __device__ __forceinline__ static uint32_t offset(int row, int chunk) {
-    const int turn = kChunks >= 8 ? row & 7 : row / 2 & 3;
-    return static_cast<uint32_t>((row * kChunks + (chunk ^ turn)) * 16);
+    return static_cast<uint32_t>((row * kChunks + (chunk ^ turn_of(row))) * 16);
   }
   // Two neighbouring values, from an even column.
   __device__ __forceinline__ static void put(std::byte* planes, int row, int column, float a,
@@ -104,7 +107,7 @@ struct Planes {
   // The left side of a product: rows row0 … + 15, columns 16k ….
   __device__ __forceinline__ static void load_left(Fragment& f, uint32_t planes, int row0, int k) {
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
-    const uint32_t at = planes + offset(row0 + lane % 16, 2 * k + lane / 16);
+    const uint32_t at = (planes + offset(row0 + lane % 16, lane / 16)) ^ (32u * k);
     load_matrices(f.high, at);
     load_matrices(f.low, at + kPlaneBytes);
   }
@@ -112,8 +115,8 @@ struct Planes {
   __device__ __forceinline__ static void load_left_transposed(Fragment& f, uint32_t planes,
                                                               int column0, int k) {
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
-    const uint32_t at =
-        planes + offset(16 * k + lane / 16 * 8 + lane % 8, column0 / 8 + lane / 8 % 2);
+    const uint32_t at = planes + offset(lane / 16 * 8 + lane % 8, column0 / 8 + lane / 8 % 2) +
+                        16u * k * kChunks * 16;
     load_transposed(f.high, at);
     load_transposed(f.low, at + kPlaneBytes);
   }
@@ -121,7 +124,8 @@ struct Planes {
   __device__ __forceinline__ static void load_right(Fragment& f, uint32_t planes, int column0,
                                                     int k) {
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
-    const uint32_t at = planes + offset(16 * k + lane % 16, column0 / 8 + lane / 16);
+    const uint32_t at =
+        ((planes + offset(lane % 16, lane / 16)) ^ (2u * column0)) + 16u * k * kChunks * 16;
     load_transposed(f.high, at);
     load_transposed(f.low, at + kPlaneBytes);
   }
@@ -129,7 +133,8 @@ struct Planes {
   __device__ __forceinline__ static void load_right_transposed(Fragment& f, uint32_t planes,
                                                                int row0, int k) {
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
-    const uint32_t at = planes + offset(row0 + lane / 16 * 8 + lane % 8, 2 * k + lane / 8 % 2);
+    const uint32_t at =
+        (planes + offset(row0 + lane / 16 * 8 + lane % 8, lane / 8 % 2)) ^ (32u * k);
     load_matrices(f.high, at);
     load_matrices(f.low, at + kPlaneBytes);
   }

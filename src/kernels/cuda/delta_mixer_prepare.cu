@@ -179,8 +179,9 @@ __device__ __forceinline__ void times_inverse(const PrepareShared& shared, const
 }
 
 // Block (x, y, z): chunk x of value head y in sequence z of the pass.
-__global__ void __launch_bounds__(kThreads, 2) delta_prepare_kernel(DeltaTask task, DeltaPass pass) {
-  extern __shared__ float4 prepare_shared[];
+__global__ void __launch_bounds__(kThreads, 2)
+    delta_prepare_kernel(DeltaTask task, DeltaPass pass) {
+  extern __shared__ __align__(1024) float4 prepare_shared[];
   PrepareShared& shared = *reinterpret_cast<PrepareShared*>(prepare_shared);
   const auto h = static_cast<int>(blockIdx.y);
   const DeltaChunk chunk =

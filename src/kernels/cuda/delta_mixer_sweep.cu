@@ -286,7 +286,7 @@ __device__ __forceinline__ void sweep_chunk(const Sweep& sweep, const DeltaChunk
 // Block (x, y, z): slice x of value head y in sequence z of the pass.
 template <typename Shared>
 __global__ void __launch_bounds__(kThreads) delta_sweep_kernel(DeltaTask task, DeltaPass pass) {
-  extern __shared__ float4 sweep_shared[];
+  extern __shared__ __align__(1024) float4 sweep_shared[];
   Shared& shared = *reinterpret_cast<Shared*>(sweep_shared);
   const auto h = static_cast<int>(blockIdx.y), sequence = static_cast<int>(blockIdx.z);
   const int first_column = static_cast<int>(blockIdx.x) * kSlice;
