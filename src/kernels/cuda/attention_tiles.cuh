@@ -251,8 +251,8 @@ __device__ __forceinline__ void make_rows(const AttentionTask& task, const Seque
     const int i = warp + kWarps * n;
     const int64_t row = global_row(task, block, i);
     if (row >= 0) {
-      heads[n].norm_and_turn(task, task.q_norm, task.cos_sin + row / task.heads * task.rotary,
-                             lane);
+      heads[n].norm_and_turn(task, task.q_norm,
+                             task.cos_sin + static_cast<int>(row) / task.heads * task.rotary, lane);
     }
 #pragma unroll
     for (int c = 0; c < HeadLanes<L::kDim>::kEach; ++c) {

@@ -34,7 +34,8 @@ __device__ __forceinline__ int step_channel(const DeltaTask& task, int key_head,
   return 2 * key_dim + key_head * task.ratio * kDim + i - 2 * kDim;
 }
 
-// The block's channels through the convolution, and the gates; the conv state moves on.
+// The block's channels through the convolution, and the gates; the conv state moves on. From here
+// on earlier kernels have ended.
 template <int kTaps>
 __device__ __forceinline__ void convolve(const DeltaTask& task, const SequenceRows& rows,
                                          int key_head, const StepShared& shared) {
@@ -43,20 +44,25 @@ __device__ __forceinline__ void convolve(const DeltaTask& task, const SequenceRo
   float* state = rows.state + task.conv_offset;
   const float* x = task.qkvz + static_cast<int64_t>(rows.token_begin) * task.qkvz_dim +
                    key_head * task.group_dim;
+  ConvWindow<kTaps> window;
+  const auto load_window = [&](int i) {
+    const int c = step_channel(task, key_head, i);
+    window.load_state(task, state, c);
+    window.load_weights(task, c);
+  };
+  if (thread < width) load_window(thread);
+  wait_for_earlier();
   GateInputs inputs = {};
   if (thread < num_gates) {  // at most 8 tokens · 4 heads
     inputs = gate_inputs(task, rows.token_begin + thread / task.ratio,
                          key_head * task.ratio + thread % task.ratio);
   }
   for (int i = thread; i < width; i += static_cast<int>(blockDim.x)) {
-    const int c = step_channel(task, key_head, i);
-    ConvWindow<kTaps> window;
-    window.load_state(task, state, c);
-    window.load_weights(task, c);
+    if (i != thread) load_window(i);
     for (int t = 0; t < rows.num_tokens; ++t) {
       shared.rows[t * width + i] = window.step(x[static_cast<int64_t>(t) * task.qkvz_dim + i]);
     }
-    window.store_state(task, state, c);
+    window.store_state(task, state, step_channel(task, key_head, i));
   }
   if (thread < num_gates) {
     const Gates gates = gates_of(inputs);
@@ -184,7 +190,7 @@ __global__ void __launch_bounds__(kHeads* kHeadThreads, kHeads == 1 ? 2 : 1)
   __shared__ float4 partials[kHeads][kHeadWarps * 2 * kDim / 4];
   __shared__ float4 deltas[kHeads][kDim / 4];
   const SequenceRows rows = task.sequences[blockIdx.y];
-  if (rows.num_tokens <= 0) return;
+  if (rows.num_tokens <= 0) return wait_for_earlier();
   const int key_head = static_cast<int>(blockIdx.x);
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int slot = static_cast<int>(threadIdx.x) / kHeadThreads;
@@ -231,11 +237,11 @@ void delta_step(Queue& queue, const DeltaTask& task, const StepBatch& batch) {
   const bool few = static_cast<int64_t>(grid.x) * grid.y <= queue.num_sms();
   with_taps(task, [&]<int kTaps>() {
     if (few && task.ratio > 1) {
-      HS_LAUNCH(queue, grid, Grid{.x = 2 * kHeadThreads}, shared_bytes,
-                (delta_step_kernel<2, kTaps>), task);
+      HS_LAUNCH_EARLY(queue, grid, Grid{.x = 2 * kHeadThreads}, shared_bytes,
+                      (delta_step_kernel<2, kTaps>), task);
     } else {
-      HS_LAUNCH(queue, grid, Grid{.x = kHeadThreads}, shared_bytes, (delta_step_kernel<1, kTaps>),
-                task);
+      HS_LAUNCH_EARLY(queue, grid, Grid{.x = kHeadThreads}, shared_bytes,
+                      (delta_step_kernel<1, kTaps>), task);
     }
   });
 }

@@ -54,10 +54,10 @@ inline constexpr int kPrefillRows = 128;  // (token, head) rows of a block of at
 __device__ __forceinline__ std::byte* key_address(const AttentionTask& task,
                                                   const SequenceRows& rows, int64_t position,
                                                   int kv_head) {
-  const int64_t row =
-      static_cast<int64_t>(kv_head) * task.page_tokens + position % task.page_tokens;
-  return rows.pages[position / task.page_tokens] + task.layer_offset +
-         row * task.dim * task.value_bytes;
+  const auto at = static_cast<unsigned>(position),
+             in_page = static_cast<unsigned>(task.page_tokens);
+  const int64_t row = static_cast<int64_t>(kv_head) * task.page_tokens + at % in_page;
+  return rows.pages[at / in_page] + task.layer_offset + row * task.dim * task.value_bytes;
 }
 
 // σ(gate) of element `column` of a row.
@@ -71,10 +71,10 @@ struct Split {
   int64_t end;
 };
 __device__ __forceinline__ Split split_of(int64_t visible, int tile, int split, int splits) {
-  const int64_t tiles = (visible + tile - 1) / tile;
-  const int64_t each = (tiles + splits - 1) / splits;
-  const int64_t begin = min(split * each, tiles) * tile,
-                end = min((split + 1) * each, tiles) * tile;
+  const int tiles = (static_cast<int>(visible) + tile - 1) / tile;
+  const int each = (tiles + splits - 1) / splits;
+  const int64_t begin = static_cast<int64_t>(min(split * each, tiles)) * tile,
+                end = static_cast<int64_t>(min((split + 1) * each, tiles)) * tile;
   return {begin, min(end, visible)};
 }
 

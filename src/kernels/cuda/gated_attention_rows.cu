@@ -98,6 +98,8 @@ __device__ __forceinline__ float weigh_splits(const AttentionTask& task, const f
 // every n-th split; the first group adds the groups up.
 __global__ void __launch_bounds__(kMergeThreads) attention_merge_kernel(AttentionTask task) {
   extern __shared__ float factors[];  // of each split, then [group][dim]
+  start_next();
+  wait_for_earlier();
   const SequenceRows rows = task.sequences[blockIdx.y];
   if (static_cast<int>(blockIdx.x) >= rows.num_tokens * task.heads) return;
   const int64_t row = static_cast<int64_t>(rows.token_begin) * task.heads + blockIdx.x;
@@ -137,9 +139,9 @@ void attention_rows(Queue& queue, const AttentionTask& task, const StepBatch& ba
 void attention_merge(Queue& queue, const AttentionTask& task, const StepBatch& batch) {
   const Grid grid{.x = static_cast<unsigned>(batch.max_tokens) * static_cast<unsigned>(task.heads),
                   .y = static_cast<unsigned>(batch.num_sequences)};
-  HS_LAUNCH(queue, grid, Grid{.x = kMergeThreads},
-            (task.splits + kMergeThreads) * static_cast<int64_t>(sizeof(float)),
-            attention_merge_kernel, task);
+  HS_LAUNCH_EARLY(queue, grid, Grid{.x = kMergeThreads},
+                  (task.splits + kMergeThreads) * static_cast<int64_t>(sizeof(float)),
+                  attention_merge_kernel, task);
 }
 
 }  // namespace hotset::cuda

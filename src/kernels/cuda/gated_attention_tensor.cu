@@ -220,7 +220,9 @@ __device__ __forceinline__ void attend(const AttentionTask& task, const Sequence
   ask_for_tile<L>(task, rows, block, block.part.begin, stored, 0, keys);
   ask_for_tile<L>(task, rows, block, block.part.begin, stored, 1, values);
   if constexpr (L::kFused) {
+    wait_for_earlier();  // earlier steps wrote the tiles asked for, this one the projections
     make_rows<L>(task, rows, block, shared);
+    start_next();  // behind the new rows: the next step's part may read them before it waits
   } else {
     load_queries<L>(task, block, shared, shared + L::kQueryBytes);
   }
@@ -257,14 +259,18 @@ __device__ __forceinline__ void attend(const AttentionTask& task, const Sequence
 template <typename L>
 __global__ void __launch_bounds__(kThreads) attention_tensor_kernel(AttentionTask task) {
   extern __shared__ uint4 attention_shared[];
+  if constexpr (!L::kFused) {
+    start_next();
+    wait_for_earlier();
+  }
   const auto split = static_cast<int>(blockIdx.z);
   const SequenceRows rows = task.sequences[blockIdx.y / task.kv_heads];
   const Block block = block_of<L>(task, rows, split);
-  if (block.first >= block.count) return;
-  if (block.part.begin < block.part.end) {
+  if (block.first < block.count && block.part.begin < block.part.end) {
     attend<L>(task, rows, block, split, reinterpret_cast<std::byte*>(attention_shared));
   } else {
-    write_nothing_seen<L>(task, block, split);
+    if constexpr (L::kFused) wait_for_earlier();
+    if (block.first < block.count) write_nothing_seen<L>(task, block, split);
   }
 }
 
@@ -279,7 +285,8 @@ void launch_layout(Queue& queue, const AttentionTask& task, const StepBatch& bat
       .x = blocks_for(static_cast<int64_t>(batch.max_tokens) * task.group, L::kBlockRows),
       .y = static_cast<unsigned>(batch.num_sequences) * static_cast<unsigned>(task.kv_heads),
       .z = static_cast<unsigned>(task.splits)};
-  HS_LAUNCH(queue, grid, Grid{.x = kThreads}, L::kSharedBytes, attention_tensor_kernel<L>, task);
+  HS_LAUNCH_EARLY(queue, grid, Grid{.x = kThreads}, L::kSharedBytes, attention_tensor_kernel<L>,
+                  task);
 }
 
 template <typename T, int kDim>
