@@ -14,7 +14,7 @@ constexpr int64_t kAmxTokens = 32;
 constexpr int64_t kAmxCodebookTokens = 16;
 constexpr int64_t kFewSlots = 256;     // up to which a pass is bound by memory
 constexpr int64_t kShapes = 3;         // of projections that formats are kept for
-constexpr int64_t kDealtPercent = 60;  // of the work; the rest is taken bit by bit
+constexpr int64_t kDealtPercent = 75;  // of the work; the rest is taken bit by bit
 constexpr int64_t kDownUnits = 10;     // of a thread, about
 
 // Of a unit of down that so many slots take part in.
