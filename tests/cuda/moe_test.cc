@@ -259,10 +259,26 @@ TEST_F(GpuMoeTest, TheModelsShapes) {
   }
 }
 
+// Rows long enough that a warp's share of a tile does not fit its part of shared memory at once.
+TEST_F(GpuMoeTest, LongRows) {
+  const std::vector<PackedShape> codes = {
+      {.code = CodeKind::kAffine4, .scale = ScaleKind::kF16, .has_zeros = true, .group = 32},
+      {.code = CodeKind::kCodebook4, .scale = ScaleKind::kF32, .group = 64},
+      {.code = CodeKind::kInt8, .scale = ScaleKind::kF16, .zero = 128, .group = 128},
+      {.code = CodeKind::kInt8, .scale = ScaleKind::kF32, .zero = 128}};
+  for (const PackedShape& code : codes) {
+    const Case c = make_case(code, kInt8Shared, 2560, 320, false);
+    for (const int64_t tokens : {1, 2, 9, 16}) {
+      check(c, make_routing(c, tokens, 5, 3, tokens == 9), random_floats(tokens * 2560, 4),
+            Arithmetic::kFast);
+    }
+  }
+}
+
 // More tokens than one pass takes, and experts with more than a chunk of them.
 TEST_F(GpuMoeTest, ManyTokens) {
   const Case c = make_case(encodings()[0], kInt8Shared, 32, 32, false);
-  check(c, make_routing(c, 1100, 3, 3, true), random_floats(1100 * 32, 4), Arithmetic::kFast);
+  check(c, make_routing(c, 2100, 3, 3, true), random_floats(2100 * 32, 4), Arithmetic::kFast);
 }
 
 // A choice computed elsewhere counts as if it had been computed here.

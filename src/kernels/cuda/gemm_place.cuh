@@ -12,6 +12,7 @@ struct GemmPlace {
   const int32_t* order = nullptr;
   int64_t slot_begin = 0;
   int count = 0;
+  const std::byte* up = nullptr;  // of the same expert, beside its gate
 };
 
 __device__ inline const std::byte* matrix_of(const ExpertAddress& address, int which) {
@@ -32,8 +33,9 @@ __device__ inline GemmPlace gemm_place(const GemmArgs& args, int block, int toke
   const int32_t* order = args.weight.order;
   if (args.orders != nullptr)
     order = args.orders[3 * (chunk.expert - args.first_expert) + args.which];
-  return {matrix_of(args.addresses[chunk.expert], args.which), order, chunk.slot_begin,
-          chunk.count};
+  const ExpertAddress& address = args.addresses[chunk.expert];
+  return {matrix_of(address, args.which) + args.first_byte, order, chunk.slot_begin, chunk.count,
+          address.up};
 }
 
 __device__ inline int64_t input_row(const GemmArgs& args, int64_t slot) {

@@ -39,9 +39,8 @@ struct Input {
   int64_t num_tokens;
 };
 
-RoundArgs round_args(const Input& input, RoundedSums sums) {
+RoundArgs round_args(const Input& input) {
   RoundArgs args;
-  args.sums = sums;
   args.x = input.x;
   args.ldx = input.ldx;
   args.num_rows = input.num_tokens;
@@ -52,7 +51,7 @@ RoundArgs round_args(const Input& input, RoundedSums sums) {
 void multiply_few(Queue& queue, std::span<const MatmulOutput> outputs, const Input& input) {
   const ScratchScope scope(queue);
   RoundedForms rounded;
-  rounded.args = round_args(input, RoundedSums::kOwn);
+  rounded.args = round_args(input);
   DecodeArgs decode;
   decode.num_tokens = static_cast<int32_t>(input.num_tokens);
   decode.x = input.x;
@@ -82,7 +81,7 @@ void multiply_many(Queue& queue, std::span<const MatmulOutput> outputs, const In
     const TileLayout key = tile_layout(*outputs[first].weight, queue.arithmetic);
     RoundedInput rounded;
     if (key.integer) {
-      RoundArgs args = round_args(input, RoundedSums::kRunning);
+      RoundArgs args = round_args(input);
       rounded = take_rounded(queue, input.num_tokens, key.num_subs());
       args.jobs[args.num_jobs++] = round_job(key, rounded);
       round_rows(queue, args);

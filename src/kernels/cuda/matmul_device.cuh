@@ -70,16 +70,29 @@ struct RoundedValue {
   int sum = 0;
 };
 
+// From the bits of a sub-block's largest magnitude.
+struct SubBlockScale {
+  float scale;
+  float factor;
+  bool all_zero;
+
+  __device__ int rounded(float value) const {
+    return all_zero ? 0 : __float2int_rn(__fmul_rn(value, factor));
+  }
+};
+__device__ inline SubBlockScale sub_block_scale(uint32_t bits) {
+  const bool finite = bits < 0x7f800000u, tiny = bits < 0x08000000u;
+  if (!finite || tiny) return {finite ? 0.0f : __uint_as_float(0x7fc00000u), 0.0f, true};
+  const float most = __uint_as_float(bits);
+  return {__fdiv_rn(most, 127.0f), __fdiv_rn(127.0f, most), false};
+}
+
 // A warp rounds one sub-block, a column a lane; columns that are not there are zeros.
 __device__ inline RoundedValue round_sub_block(float value) {
   const unsigned bits = __reduce_max_sync(kAllLanes, __float_as_uint(value) & 0x7fffffffu);
-  const bool finite = bits < 0x7f800000u;
-  if (!finite || bits < 0x08000000u) {
-    return {0, finite ? 0.0f : __uint_as_float(0x7fc00000u), 0};
-  }
-  const float most = __uint_as_float(bits);
-  const int q = __float2int_rn(__fmul_rn(value, __fdiv_rn(127.0f, most)));
-  return {q, __fdiv_rn(most, 127.0f), __reduce_add_sync(kAllLanes, q)};
+  const SubBlockScale scale = sub_block_scale(bits);
+  const int q = scale.rounded(value);
+  return {q, scale.scale, __reduce_add_sync(kAllLanes, q)};
 }
 
 // Lane `lane`'s value of sub-block s of a row: x, or silu(x) ∘ up.
@@ -299,18 +312,23 @@ struct SubFragments {
   }
 
   __device__ void dots(uint2 q, float (&out)[4]) const {
+    // A sum that starts from the bits of 1.5·2^23 is that float plus the sum, up to ±2^22; the
+    // largest is 128·127·32.
+    constexpr int kStartBits = 0x4b400000;
+    constexpr float kStart = 12582912.0f;
     if constexpr (kCode == CodeKind::kCodebook4) {
       int high[4], low[4];
-      mma_int8(high, plane[0], q, 0);
-      mma_int8(low, plane[1], q, 0);
+      mma_int8(high, plane[0], q, kStartBits);
+      mma_int8(low, plane[1], q, kStartBits);
+      // 64·high − kStart, a multiple of 64 below 2^25, then 64·high + low: both exact.
 #pragma unroll
-      for (int i = 0; i < 4; ++i) out[i] = __int2float_rn(64 * high[i] + low[i]);
+      for (int i = 0; i < 4; ++i) {
+        out[i] = __fadd_rn(__fmaf_rn(64.0f, __int_as_float(high[i]), -65.0f * kStart),
+                           __int_as_float(low[i]));
+      }
     } else {
-      // A sum that starts from the bits of 1.5·2^23 is that float plus the sum, up to ±2^22; the
-      // largest is 128·127·32.
-      constexpr float kStart = 12582912.0f;
       int d[4];
-      mma_int8(d, plane[0], q, 0x4b400000);
+      mma_int8(d, plane[0], q, kStartBits);
 #pragma unroll
       for (int i = 0; i < 4; ++i) out[i] = __fsub_rn(__int_as_float(d[i]), kStart);
     }

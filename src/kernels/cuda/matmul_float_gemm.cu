@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(kThreads)
 
 constexpr int kMmaTiles = 8;  // 128 rows
 constexpr int kMmaTokens = 64;
-constexpr int kMmaCols = 32;   // two steps of mma.m16n8k16
+constexpr int kMmaCols = 64;   // four steps of mma.m16n8k16
 constexpr int kColBytes = 32;  // a column of a tile
 constexpr int kWeightBytes = kMmaTiles * kMmaCols * kColBytes;
 constexpr int kHalfBytes = kMmaCols * kMmaTokens * 2;  // the high parts, or the low ones
@@ -210,7 +210,7 @@ __device__ inline void bf16_stage(const std::byte* stage, int warp_tile, int war
 
 __global__ void __launch_bounds__(kThreads, 2)
     bf16_gemm_kernel(const __grid_constant__ GemmArgs args) {
-  __shared__ __align__(128) std::byte shared[2 * kMmaStage];
+  extern __shared__ __align__(128) std::byte shared[];  // two stages
   __shared__ int32_t rows[kMmaTokens];
   const GemmPlace place = gemm_place(args, static_cast<int>(blockIdx.y), kMmaTokens);
   if (place.data == nullptr) return;
@@ -274,7 +274,7 @@ void float_gemm(Queue& queue, const GemmArgs& args) {
   switch (args.weight.code) {
     case CodeKind::kBF16:
       grid.x = blocks_for(args.weight.num_tiles(), kMmaTiles);
-      HS_LAUNCH(queue, grid, Grid{kThreads}, 0, bf16_gemm_kernel, args);
+      HS_LAUNCH(queue, grid, Grid{kThreads}, 2 * kMmaStage, bf16_gemm_kernel, args);
       return;
     case CodeKind::kF32:
       return launch_float<CodeKind::kF32>(queue, args, grid);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Integer products with many tokens. Codes come to shared memory as they are stored, four
-// sub-blocks a stage, by asynchronous copies; a warp unpacks its tiles' codes in registers, so no
-// second form of the weights exists. Sub-block by sub-block the integer sums join the fp32 chain of
-// their row, in the CPU's order.
+// Integer products with many tokens, for groups of any length (group_gemm.cuh is for the usual
+// ones). Codes come to shared memory as they are stored, four sub-blocks a stage, by asynchronous
+// copies; a warp unpacks its tiles' codes in registers, so no second form of the weights exists.
+// Sub-block by sub-block the integer sums join the fp32 chain of their row, in the CPU's order.
 #include <algorithm>
 
 #include "kernels/cuda/gemm_place.cuh"
@@ -88,7 +88,7 @@ struct Loader {
       copy_async(to + (sub * S::kTokens + token) * kSubBlock + (part % 2) * 16, from, inside);
     }
   }
-  // [sub][token]: scale and running sum
+  // [sub][token]: scale and sum
   __device__ void meta(uint32_t to, int first_sub, int num_subs) const {
     for (int i = static_cast<int>(threadIdx.x); i < S::kMetaBytes / 8; i += S::kThreads) {
       const int sub = i % kStageSubs, token = i / kStageSubs;
@@ -115,10 +115,11 @@ template <CodeKind kCode, int kN>
 struct Sums {
   float part[kWarpTiles][kN][4] = {};
   float y[kWarpTiles][kN][4] = {};
+  float running[kN][2] = {};  // Σ scale · sum of the group
 
   // `codes`, `input`, `meta`: the sub-block's, at this warp's first tile and token.
   __device__ void add(const std::byte* codes, const std::byte* input, const std::byte* meta,
-                      const CodebookTables& tables, int lane, float (&running)[kN][2]) {
+                      const CodebookTables& tables, int lane) {
     uint2 q[kN];
     float4 m[kN];
 #pragma unroll
@@ -126,8 +127,8 @@ struct Sums {
       q[n] =
           *reinterpret_cast<const uint2*>(input + (8 * n + lane / 4) * kSubBlock + 8 * (lane % 4));
       m[n] = *reinterpret_cast<const float4*>(meta + (8 * n + 2 * (lane % 4)) * 8);
-      running[n][0] = m[n].y;
-      running[n][1] = m[n].w;
+      running[n][0] = __fmaf_rn(m[n].x, m[n].y, running[n][0]);
+      running[n][1] = __fmaf_rn(m[n].z, m[n].w, running[n][1]);
     }
 #pragma unroll
     for (int t = 0; t < kWarpTiles; ++t) {
@@ -149,8 +150,7 @@ struct Sums {
       }
     }
   }
-  __device__ void end_group(const GroupRows (&rows)[kWarpTiles], bool zeros,
-                            const float (&running)[kN][2]) {
+  __device__ void end_group(const GroupRows (&rows)[kWarpTiles], bool zeros) {
 #pragma unroll
     for (int t = 0; t < kWarpTiles; ++t) {
 #pragma unroll
@@ -164,6 +164,8 @@ struct Sums {
         }
       }
     }
+#pragma unroll
+    for (int n = 0; n < kN; ++n) running[n][0] = running[n][1] = 0;
   }
 };
 
@@ -217,15 +219,14 @@ __global__ void __launch_bounds__(kWarp* kWarpRows* kWarpCols, 2)
       const std::byte* input = stage + S::kCodeBytes + (i * S::kTokens + warp_token) * kSubBlock;
       const std::byte* meta =
           stage + S::kCodeBytes + S::kInputBytes + (i * S::kTokens + warp_token) * 8;
-      float running[kN][2];
-      sums.add(codes, input, meta, tables, lane, running);
+      sums.add(codes, input, meta, tables, lane);
       if (++j == f.subs_per_group) {
         GroupRows rows_now[kWarpTiles];
 #pragma unroll
         for (int t = 0; t < kWarpTiles; ++t) {
           rows_now[t] = group_rows<kCode>(f, stored[t], tables.step);
         }
-        sums.end_group(rows_now, zeros, running);
+        sums.end_group(rows_now, zeros);
         j = 0;
         ++g;
       }
@@ -258,26 +259,17 @@ void launch_gemm(Queue& queue, const GemmArgs& args) {
   HS_LAUNCH(queue, grid, Grid{S::kThreads}, int64_t{kStages} * S::kStageBytes, kKernel, args);
 }
 
-template <CodeKind kCode>
-void launch_for_code(Queue& queue, const GemmArgs& args) {
-  const int64_t tokens = args.chunks != nullptr ? args.chunk_tokens : args.num_tokens;
-  if (tokens <= 32) {
-    launch_gemm<kCode, 4, 2, 2>(queue, args);
-  } else {
-    launch_gemm<kCode, 4, 2, 4>(queue, args);
-  }
-}
-
 }  // namespace
 
 void integer_gemm(Queue& queue, const GemmArgs& args) {
+  if (has_whole_groups(args.weight, args.input)) return group_gemm(queue, args);
   switch (args.weight.code) {
     case CodeKind::kAffine4:
-      return launch_for_code<CodeKind::kAffine4>(queue, args);
+      return launch_gemm<CodeKind::kAffine4, 4, 2, 4>(queue, args);
     case CodeKind::kInt8:
-      return launch_for_code<CodeKind::kInt8>(queue, args);
+      return launch_gemm<CodeKind::kInt8, 4, 2, 4>(queue, args);
     default:
-      return launch_for_code<CodeKind::kCodebook4>(queue, args);
+      return launch_gemm<CodeKind::kCodebook4, 4, 2, 4>(queue, args);
   }
 }
 

@@ -34,7 +34,6 @@ struct RoundJob {
 struct RoundArgs {
   RoundJob jobs[kMaxOutputs];
   int32_t num_jobs = 0;
-  RoundedSums sums = RoundedSums::kOwn;
   const float* x = nullptr;
   int64_t ldx = 0;
   const float* up = nullptr;  // the input is silu(x) ∘ up
@@ -63,7 +62,7 @@ void round_rows(Queue& queue, const RoundArgs& args);
 
 struct DecodeJob {
   TileLayout weight;
-  RoundedInput input;  // integer products only, with RoundedSums::kOwn
+  RoundedInput input;  // integer products only
   float* y = nullptr;
   int64_t ldy = 0;
   int32_t first_block = 0;
@@ -89,7 +88,8 @@ void decode_products(Queue& queue, DecodeArgs& args);
 
 // ── Many tokens ─────────────────────────────────────────────────────────────────────────────────
 
-// Up to kGemmTokens tokens of one expert: slots slot_begin … of the list sorted by expert.
+// Up to kChunkTokens tokens of one expert: slots slot_begin … of the list sorted by expert.
+inline constexpr int32_t kChunkTokens = 64;
 struct ExpertChunk {
   int32_t expert = 0;
   int32_t slot_begin = 0;
@@ -98,7 +98,7 @@ struct ExpertChunk {
 
 struct GemmArgs {
   TileLayout weight;
-  RoundedInput input;        // integer products, with RoundedSums::kRunning
+  RoundedInput input;        // integer products
   const float* x = nullptr;  // the others
   int64_t ldx = 0;
   float* y = nullptr;
@@ -107,7 +107,8 @@ struct GemmArgs {
   // Experts: chunks[chunk_range[0] … chunk_range[1] − 1], at most max_chunks, all read from device
   // memory. Slot s reads row row_of[s] of the input (null: s) and writes row to_row[s] (null: s).
   const ExpertAddress* addresses = nullptr;
-  int32_t which = 0;  // 0 gate, 1 up, 2 down
+  int32_t which = 0;       // 0 gate, 1 up, 2 down
+  int64_t first_byte = 0;  // of the experts' matrices: `weight` begins with a later tile
   const ExpertChunk* chunks = nullptr;
   const int32_t* chunk_range = nullptr;
   int64_t max_chunks = 0;
@@ -115,11 +116,21 @@ struct GemmArgs {
   const int32_t* to_row = nullptr;
   const int32_t* const* orders = nullptr;
   int32_t first_expert = 0;
-  int32_t chunk_tokens = 0;  // slots of a chunk at most: 32 or 64
+};
+// Gate and up in one pass over the input, with SwiGLU and the rounding of what down reads.
+struct GateUpArgs {
+  GemmArgs gate;  // its y is not written; up has the same layout but for the codebook
+  const float* up_codebook = nullptr;
+  RoundedInput act;      // a row a slot
+  int32_t act_subs = 0;  // sub-blocks of a row that have to be written
 };
 // By the weight's `integer`.
 void gemm(Queue& queue, const GemmArgs& args);
 void integer_gemm(Queue& queue, const GemmArgs& args);
+// Whether the kernels for whole groups of 32, 64 or 128 columns multiply this.
+[[nodiscard]] bool has_whole_groups(const TileLayout& f, const RoundedInput& input);
+void group_gemm(Queue& queue, const GemmArgs& args);
+void gate_up_gemm(Queue& queue, const GateUpArgs& args);
 void float_gemm(Queue& queue, const GemmArgs& args);
 
 }  // namespace hotset::cuda

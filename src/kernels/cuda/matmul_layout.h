@@ -81,7 +81,7 @@ HS_BOTH inline int sub_steps(const TileLayout& f, int j) {
 // The input rounded to int8, a row a token (or a token of an expert).
 struct RoundedInput {
   int8_t* q = nullptr;     // [rows, 32 · sub_stride]
-  float* meta = nullptr;   // [rows, sub_stride, 2]: scale, and a sum as RoundedSums says
+  float* meta = nullptr;   // [rows, sub_stride, 2]: scale, and Σ q
   int32_t sub_stride = 0;  // sub-blocks in a row
 
   HS_BOTH const int8_t* q_row(int64_t row) const { return q + row * sub_stride * kSubBlock; }
@@ -97,9 +97,5 @@ struct RoundedCut {
 
   HS_BOTH int num_subs() const { return (cols + group - 1) / group * subs_per_group; }
 };
-
-// What stands beside a sub-block's scale: Σ q of it, or Σ scale · Σ q of its group up to and with
-// it, added by fma in order. Kernels that pass over many tokens want the second made once.
-enum class RoundedSums : uint8_t { kOwn, kRunning };
 
 }  // namespace hotset::cuda

@@ -9,7 +9,11 @@
 namespace hotset::cuda {
 namespace {
 
-constexpr int64_t kPassTokens = 1024;  // of many; bounds what lies between gate·up and down
+constexpr int64_t kPassTokens = 2048;  // of many; bounds what lies between gate·up and down
+// Of many tokens: down makes, and the join adds up, so many columns at a time that the rows between
+// them mostly stay in the L2 cache of a large card.
+constexpr int64_t kJoinedBytes = int64_t{48} << 20;
+constexpr int64_t kLeastJoined = 128;
 
 int64_t aligned(int64_t bytes) {
   return (bytes + 255) / 256 * 256;
@@ -53,6 +57,7 @@ class ExpertPass {
         batch_(batch),
         num_pairs_(batch.num_tokens * batch.top_k) {
     args_.addresses = experts.addresses;
+    args_.choice_addresses = experts.choice_addresses;
     args_.ids = batch.expert_ids;
     args_.top_k = batch.top_k;
     args_.num_tokens = static_cast<int32_t>(batch.num_tokens);
@@ -65,6 +70,7 @@ class ExpertPass {
   // Into rows, or joined into y.
   void run_few(float* rows, const float* elsewhere, float* y);
   void run_many(float* rows);
+  void run_many_joined(const float* elsewhere, float* y);
 
  private:
   [[nodiscard]] ExpertJob expert_job(int i) const {
@@ -87,13 +93,16 @@ class ExpertPass {
     args.source = sorted_.token_of;
     args.rows_per_x = batch_.top_k;
   }
-  void round_inputs(RoundedSums sums, bool may_leave);
+  void round_inputs(bool may_leave);
   void round_input(const TileLayout& f, const ExpertJob& job, int which, RoundedInput& input,
                    RoundArgs& by_token, RoundArgs& by_slot);
-  void take_act(bool integer_rows);
-  void round_act(const ExpertJob& job, RoundedSums sums, const float* up);
+  bool take_act();
+  void round_act(const ExpertJob& job, const float* up);
   void sort();
-  void product(const ExpertJob& job, int index, int which, float* y);
+  [[nodiscard]] GemmArgs gemm_args(const ExpertJob& job, int index, int which, float* y) const;
+  void gate_up(const ExpertJob& job, int index);
+  void act_of_many();
+  void down_of_many(int64_t first_row, int64_t num_rows, float* rows);
 
   Queue& queue_;
   const ExpertTable& experts_;
@@ -101,7 +110,6 @@ class ExpertPass {
   int64_t num_pairs_;
   ExpertArgs args_;
   SortedChoices sorted_;
-  int32_t chunk_tokens_ = 0;
   float* up_ = nullptr;  // [pairs, max_width]
 };
 
@@ -126,9 +134,8 @@ void ExpertPass::round_input(const TileLayout& f, const ExpertJob& job, int whic
 }
 
 // `may_leave` it to the blocks that multiply, where there is one form.
-void ExpertPass::round_inputs(RoundedSums sums, bool may_leave) {
+void ExpertPass::round_inputs(bool may_leave) {
   RoundArgs by_token;
-  by_token.sums = sums;
   by_token.x = batch_.x;
   by_token.ldx = batch_.hidden;
   by_token.num_rows = batch_.num_tokens;
@@ -149,10 +156,10 @@ void ExpertPass::round_inputs(RoundedSums sums, bool may_leave) {
   round_rows(queue_, by_slot);
 }
 
-// What gate·up leaves for down, as floats and rounded.
-void ExpertPass::take_act(bool integer_rows) {
+// What gate·up leaves for down, as floats (true) and rounded.
+bool ExpertPass::take_act() {
   int64_t subs = 0;
-  bool floats = !integer_rows;
+  bool floats = false;
   for (int i = 0; i < args_.num_jobs; ++i) {
     const ExpertJob& job = args_.jobs[i];
     if (job.down.integer) subs = std::max<int64_t>(subs, job.down.num_subs());
@@ -160,12 +167,12 @@ void ExpertPass::take_act(bool integer_rows) {
   }
   if (subs > 0) args_.act_in = take_rounded(queue_, num_pairs_, subs);
   if (floats) args_.act = queue_.take<float>(num_pairs_ * args_.max_width);
+  return floats;
 }
 
 // From act, or from silu(act) ∘ up.
-void ExpertPass::round_act(const ExpertJob& job, RoundedSums sums, const float* up) {
+void ExpertPass::round_act(const ExpertJob& job, const float* up) {
   RoundArgs args;
-  args.sums = sums;
   args.x = args_.act;
   args.up = up;
   args.ldx = args_.max_width;
@@ -183,55 +190,65 @@ void ExpertPass::round_act(const ExpertJob& job, RoundedSums sums, const float* 
 
 void ExpertPass::run_few(float* rows, const float* elsewhere, float* y) {
   const ScratchScope scope(queue_);
-  for (int i = 0; i < args_.num_jobs; ++i) {
-    args_.jobs[i].rounds_act = has_whole_sub_blocks(args_.jobs[i]);
-  }
-  round_inputs(RoundedSums::kOwn, true);
-  take_act(true);
-  if (!queue_.status) return;
   int64_t down_bytes = 0;
   for (int i = 0; i < args_.num_jobs; ++i) {
-    const TileLayout& f = args_.jobs[i].down;
-    down_bytes = std::max(down_bytes, f.num_tiles() * f.tile_bytes);
+    ExpertJob& job = args_.jobs[i];
+    job.rounds_act = has_whole_sub_blocks(job);
+    down_bytes = std::max(down_bytes, job.down.num_tiles() * job.down.tile_bytes);
   }
-  args_.prefetches_down = 4 * num_pairs_ * down_bytes <= queue_.runtime.info().l2_bytes;
-  gate_up_products(queue_, args_);
-  for (int i = 0; i < args_.num_jobs; ++i) {
-    const ExpertJob& job = args_.jobs[i];
-    if (job.down.integer && !job.rounds_act) round_act(job, RoundedSums::kOwn, nullptr);
-  }
+  args_.prefetches_down = experts_.choice_addresses == nullptr &&
+                          4 * num_pairs_ * down_bytes <= queue_.runtime.info().l2_bytes;
   args_.rows = rows;
   args_.weights = batch_.expert_weights;
   args_.elsewhere = elsewhere;
   args_.y = y;
+  const bool staged = can_stage(queue_, args_);
+  if (!staged) round_inputs(true);
+  take_act();
+  if (!queue_.status) return;
+  if (staged) {
+    staged_products(queue_, args_);
+    return;
+  }
+  gate_up_products(queue_, args_);
+  for (int i = 0; i < args_.num_jobs; ++i) {
+    const ExpertJob& job = args_.jobs[i];
+    if (job.down.integer && !job.rounds_act) round_act(job, nullptr);
+  }
   down_products(queue_, args_);
 }
 
-// Tokens of a chunk: what an expert has on average decides how many a block takes.
-int32_t chunk_tokens(int64_t num_pairs, int32_t experts) {
-  return num_pairs <= int64_t{24} * experts ? 32 : 64;
+int64_t max_chunks(int64_t num_pairs, int32_t experts) {
+  return std::min<int64_t>(num_pairs, experts) + num_pairs / kChunkTokens;
 }
-int64_t max_chunks(int64_t num_pairs, int32_t experts, int32_t tokens) {
-  return std::min<int64_t>(num_pairs, experts) + num_pairs / tokens;
+
+bool same_products(const TileLayout& a, const TileLayout& b) {
+  return a.code == b.code && a.scale == b.scale && a.has_zeros == b.has_zeros && a.zero == b.zero &&
+         a.group == b.group && a.rows == b.rows && a.cols == b.cols;
+}
+
+// One kernel for gate, up, SwiGLU and rounding.
+bool has_joint_gate_up(const ExpertJob& job) {
+  return has_whole_groups(job.gate, job.gate_in) && same_products(job.gate, job.up) &&
+         job.gate_in.q == job.up_in.q && has_whole_sub_blocks(job);
 }
 
 void ExpertPass::sort() {
   const int32_t experts = num_experts(experts_);
-  chunk_tokens_ = chunk_tokens(num_pairs_, experts);
   sorted_.token_of = queue_.take<int32_t>(num_pairs_);
   sorted_.pair_of = queue_.take<int32_t>(num_pairs_);
   sorted_.expert_of = queue_.take<int32_t>(num_pairs_);
-  sorted_.chunks = queue_.take<ExpertChunk>(max_chunks(num_pairs_, experts, chunk_tokens_));
+  sorted_.chunks = queue_.take<ExpertChunk>(max_chunks(num_pairs_, experts));
   sorted_.chunk_ranges = queue_.take<int32_t>(2 * kMaxExpertGroups);
-  if (!queue_.status) return;
   SortArgs args;
+  args.counts = queue_.take<int32_t>(experts);
+  if (!queue_.status) return;
   args.to = sorted_;
   args.addresses = experts_.addresses;
   args.ids = batch_.expert_ids;
   args.num_pairs = static_cast<int32_t>(num_pairs_);
   args.top_k = batch_.top_k;
   args.num_experts = experts;
-  args.chunk_tokens = chunk_tokens_;
   args.num_groups = args_.num_jobs;
   for (int i = 0; i < args_.num_jobs; ++i) {
     args.first_expert[i] = args_.jobs[i].first_expert;
@@ -242,7 +259,7 @@ void ExpertPass::sort() {
 
 // which: 0 gate, 1 up, 2 down. gate and up read x and write slots, down reads slots and writes the
 // choices' own rows.
-void ExpertPass::product(const ExpertJob& job, int index, int which, float* y) {
+GemmArgs ExpertPass::gemm_args(const ExpertJob& job, int index, int which, float* y) const {
   const TileLayout& f = which == 0 ? job.gate : which == 1 ? job.up : job.down;
   const bool per_slot =
       which == 2 || (f.integer && (which == 0 ? job.gate_per_slot : job.up_per_slot));
@@ -257,28 +274,40 @@ void ExpertPass::product(const ExpertJob& job, int index, int which, float* y) {
   args.which = which;
   args.chunks = sorted_.chunks;
   args.chunk_range = sorted_.chunk_ranges + 2 * index;
-  args.max_chunks = max_chunks(num_pairs_, job.end_expert - job.first_expert, chunk_tokens_);
+  args.max_chunks = max_chunks(num_pairs_, job.end_expert - job.first_expert);
   args.row_of = per_slot ? nullptr : sorted_.token_of;
   args.to_row = which == 2 ? sorted_.pair_of : nullptr;
   args.orders = job.orders;
   args.first_expert = job.first_expert;
-  args.chunk_tokens = chunk_tokens_;
-  gemm(queue_, args);
+  return args;
 }
 
-void ExpertPass::run_many(float* rows) {
-  const ScratchScope scope(queue_);
+void ExpertPass::gate_up(const ExpertJob& job, int index) {
+  gate_up_gemm(queue_, {.gate = gemm_args(job, index, 0, nullptr),
+                        .up_codebook = job.up.codebook,
+                        .act = args_.act_in,
+                        .act_subs = job.down.num_subs()});
+}
+
+// All that comes before down.
+void ExpertPass::act_of_many() {
   sort();
-  round_inputs(RoundedSums::kRunning, false);
-  take_act(false);
-  up_ = queue_.take<float>(num_pairs_ * args_.max_width);
+  round_inputs(false);
+  for (int i = 0; i < args_.num_jobs; ++i) {
+    args_.jobs[i].rounds_act = has_joint_gate_up(args_.jobs[i]);
+  }
+  if (take_act()) up_ = queue_.take<float>(num_pairs_ * args_.max_width);
   if (!queue_.status) return;
   for (int i = 0; i < args_.num_jobs; ++i) {
     const ExpertJob& job = args_.jobs[i];
-    product(job, i, 0, args_.act);
-    product(job, i, 1, up_);
+    if (job.rounds_act) {
+      gate_up(job, i);
+      continue;
+    }
+    gemm(queue_, gemm_args(job, i, 0, args_.act));
+    gemm(queue_, gemm_args(job, i, 1, up_));
     if (job.down.integer) {
-      round_act(job, RoundedSums::kRunning, up_);
+      round_act(job, up_);
     } else {
       swiglu_rows(queue_, {.gate = args_.act,
                            .up = up_,
@@ -289,7 +318,44 @@ void ExpertPass::run_many(float* rows) {
                            .first_expert = job.first_expert,
                            .end_expert = job.end_expert});
     }
-    product(job, i, 2, rows);
+  }
+}
+
+// rows: [pairs, num_rows]. first_row is a tile's.
+void ExpertPass::down_of_many(int64_t first_row, int64_t num_rows, float* rows) {
+  for (int i = 0; i < args_.num_jobs; ++i) {
+    GemmArgs args = gemm_args(args_.jobs[i], i, 2, rows);
+    args.weight.rows = static_cast<int32_t>(num_rows);
+    args.first_byte = first_row / kTileRows * args.weight.tile_bytes;
+    args.ldy = num_rows;
+    gemm(queue_, args);
+  }
+}
+
+void ExpertPass::run_many(float* rows) {
+  const ScratchScope scope(queue_);
+  act_of_many();
+  down_of_many(0, batch_.hidden, rows);
+}
+
+int64_t joined_columns(int64_t num_pairs, int64_t hidden) {
+  const int64_t columns = kJoinedBytes / (4 * num_pairs) / kLeastJoined * kLeastJoined;
+  return std::min(hidden, std::max(kLeastJoined, columns));
+}
+
+void ExpertPass::run_many_joined(const float* elsewhere, float* y) {
+  const ScratchScope scope(queue_);
+  act_of_many();
+  const int64_t columns = joined_columns(num_pairs_, batch_.hidden);
+  auto* rows = queue_.take<float>(num_pairs_ * columns);
+  if (!queue_.status) return;
+  JoinArgs join = join_args(batch_, rows, elsewhere, y);
+  for (int64_t first = 0; first < batch_.hidden; first += columns) {
+    join.width = join.ld_rows = std::min(columns, batch_.hidden - first);
+    join.elsewhere = elsewhere == nullptr ? nullptr : elsewhere + first;
+    join.y = y + first;
+    down_of_many(first, join.width, rows);
+    join_columns(queue_, join);
   }
 }
 
@@ -329,19 +395,19 @@ void moe_experts(Queue& queue, const ExpertTable& experts, const MoeBatch& batch
                  const float* elsewhere, float* y) {
   if (batch.num_tokens == 0 || !queue.status) return;
   if (!is_known_table(queue, experts, batch)) return;
-  if (batch.num_tokens <= kDecodeTokens && experts.num_groups > 0 && batch.top_k > 0) {
+  if (experts.num_groups == 0 || batch.top_k == 0) {
+    moe_join(queue, batch, nullptr, elsewhere, y);
+    return;
+  }
+  if (batch.num_tokens <= kDecodeTokens) {
     ExpertPass(queue, experts, batch).run_few(nullptr, elsewhere, y);
     return;
   }
   for (int64_t first = 0; first < batch.num_tokens; first += kPassTokens) {
-    const ScratchScope scope(queue);
     const MoeBatch part = part_of(batch, first, kPassTokens);
-    const int64_t row = batch.top_k * batch.hidden;
-    auto* rows = queue.take<float>(part.num_tokens * row);
-    if (!queue.status) return;
-    moe_outputs(queue, experts, part, rows);
-    moe_join(queue, part, rows, elsewhere == nullptr ? nullptr : elsewhere + first * row,
-             y + first * batch.hidden);
+    const float* from =
+        elsewhere == nullptr ? nullptr : elsewhere + first * batch.top_k * batch.hidden;
+    ExpertPass(queue, experts, part).run_many_joined(from, y + first * batch.hidden);
   }
 }
 
@@ -349,9 +415,9 @@ int64_t moe_outputs_scratch_bytes(const ExpertTable& experts, int64_t num_tokens
                                   int32_t top_k) {
   const int64_t tokens = std::min(num_tokens, kPassTokens), pairs = tokens * top_k;
   const int64_t width = max_width(experts);
-  int64_t bytes = 3 * aligned(4 * pairs) + 256;
-  bytes += aligned(static_cast<int64_t>(sizeof(ExpertChunk)) *
-                   (std::min<int64_t>(pairs, num_experts(experts)) + pairs / 32));
+  int64_t bytes = 3 * aligned(4 * pairs) + aligned(int64_t{4} * num_experts(experts)) + 256;
+  bytes +=
+      aligned(static_cast<int64_t>(sizeof(ExpertChunk)) * max_chunks(pairs, num_experts(experts)));
   int64_t act_subs = 0;
   for (int i = 0; i < experts.num_groups; ++i) {
     const ExpertGroup& group = experts.groups[i];
@@ -369,7 +435,11 @@ int64_t moe_outputs_scratch_bytes(const ExpertTable& experts, int64_t num_tokens
 int64_t moe_scratch_bytes(const ExpertTable& experts, int64_t num_tokens, int64_t hidden,
                           int32_t top_k) {
   const int64_t tokens = std::min(num_tokens, kPassTokens);
-  const int64_t rows = num_tokens > kDecodeTokens ? aligned(4 * tokens * top_k * hidden) : 0;
+  const int64_t pairs = tokens * top_k;
+  int64_t rows = 0;
+  if (num_tokens > kDecodeTokens) {
+    rows = aligned(4 * std::min(pairs * hidden, std::max(kJoinedBytes / 4, pairs * kLeastJoined)));
+  }
   return rows + moe_outputs_scratch_bytes(experts, num_tokens, hidden, top_k);
 }
 

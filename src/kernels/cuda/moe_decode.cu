@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(kWarp* kGateUpWarps, kKinds == kAllKinds ? 1 :
   const ExpertJob* found = job_of(args, expert);
   if (found == nullptr) return;
   const ExpertJob& job = *found;
-  const ExpertAddress address = args.addresses[expert];
+  const ExpertAddress address = args.address_of(pair, expert);
   const int first_row = kSubBlock * static_cast<int>(blockIdx.x);
   if (address.gate == nullptr || first_row >= job.covered_rows()) return;
 
@@ -209,7 +209,7 @@ __global__ void __launch_bounds__(kWarp* kMaxDownWarps)
     const int expert = args.ids[pair];
     const ExpertJob* job = expert < 0 ? nullptr : job_of(args, expert);
     if (job == nullptr) continue;
-    const std::byte* matrix = args.addresses[expert].down;
+    const std::byte* matrix = args.address_of(pair, expert).down;
     if (matrix == nullptr) continue;
     down_tile<kKinds>(args, *job, matrix, expert, pair, tile, lane, out + k * kTileRows);
     __syncwarp();

@@ -2,6 +2,7 @@
 // The kernels behind moe_outputs and moe_join, each with what it is told.
 #pragma once
 
+#include "kernels/cuda/expert_exchange.h"
 #include "kernels/cuda/matmul_launch.h"
 
 namespace hotset::cuda {
@@ -28,7 +29,8 @@ struct ExpertArgs {
   ExpertJob jobs[kMaxExpertGroups];
   int32_t num_jobs = 0;
   const ExpertAddress* addresses = nullptr;
-  const int32_t* ids = nullptr;  // [num_tokens, top_k]
+  const ExpertAddress* choice_addresses = nullptr;  // null: `addresses` of the choice's id
+  const int32_t* ids = nullptr;                     // [num_tokens, top_k]
   int32_t top_k = 0;
   int32_t num_tokens = 0;
   int32_t hidden = 0;
@@ -44,12 +46,24 @@ struct ExpertArgs {
   const float* weights = nullptr;
   const float* elsewhere = nullptr;
   float* y = nullptr;
+
+  HS_BOTH const ExpertAddress& address_of(int64_t pair, int expert) const {
+    return choice_addresses != nullptr ? choice_addresses[pair] : addresses[expert];
+  }
 };
 
 // A block a pair (token, choice) and 32 rows of its expert.
 void gate_up_products(Queue& queue, const ExpertArgs& args);
 // A block a token and 16 rows of the output, a warp a choice; sums them when `rows` is null.
 void down_products(Queue& queue, const ExpertArgs& args);
+
+// Both for experts whose products are all integer, of whole sub-blocks, where can_stage() says so:
+// gate·up takes an expert once for all tokens that chose it, and choices that are not here cost
+// nothing. Blocks round x for themselves.
+inline constexpr int kMaxFewChoices = 512;
+inline constexpr int kMaxStagedTopK = 32;
+[[nodiscard]] bool can_stage(const Queue& queue, const ExpertArgs& args);
+void staged_products(Queue& queue, const ExpertArgs& args);
 
 // Choices in the order of their experts. A slot is a choice whose expert has an address.
 struct SortedChoices {
@@ -61,18 +75,48 @@ struct SortedChoices {
 };
 struct SortArgs {
   SortedChoices to;
+  int32_t* counts = nullptr;  // [num_experts], for the sort itself
   const ExpertAddress* addresses = nullptr;
   const int32_t* ids = nullptr;
   int32_t num_pairs = 0;
   int32_t top_k = 0;
   int32_t num_experts = 0;
-  int32_t chunk_tokens = 0;
   int32_t num_groups = 0;
   int32_t first_expert[kMaxExpertGroups] = {};
   int32_t end_expert[kMaxExpertGroups] = {};
 };
 inline constexpr int32_t kMaxExperts = 8192;
 void sort_choices(Queue& queue, const SortArgs& args);
+
+// moe_join for some columns: y[:, :width] from rows [pairs, ld_rows] and elsewhere[:, :, :width].
+struct JoinArgs {
+  const int32_t* ids = nullptr;
+  const float* weights = nullptr;
+  const float* rows = nullptr;
+  int64_t ld_rows = 0;
+  const float* elsewhere = nullptr;
+  ExpertExchange exchange;  // with flags: its reply is awaited first
+  float* y = nullptr;
+  int64_t hidden = 0;
+  int64_t width = 0;
+  int64_t num_tokens = 0;
+  int32_t top_k = 0;
+};
+[[nodiscard]] inline JoinArgs join_args(const MoeBatch& batch, const float* rows,
+                                        const float* elsewhere, float* y) {
+  return {.ids = batch.expert_ids,
+          .weights = batch.expert_weights,
+          .rows = rows,
+          .ld_rows = batch.hidden,
+          .elsewhere = elsewhere,
+          .exchange = {},
+          .y = y,
+          .hidden = batch.hidden,
+          .width = batch.hidden,
+          .num_tokens = batch.num_tokens,
+          .top_k = batch.top_k};
+}
+void join_columns(Queue& queue, const JoinArgs& args);
 
 // gate[row] = silu(gate[row]) ∘ up[row] for rows of experts first … end−1.
 struct SwigluArgs {

@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: Apache-2.0
+// Integer products with many tokens for weights in groups of 32, 64 or 128 columns. A block has 8
+// tiles and up to 64 tokens. A stage is 128 columns: whole groups, which come to shared memory with
+// their scales by asynchronous copies, as they lie; each warp unpacks its tiles' codes in
+// registers. The fp32 operations of a row are those of matmul_integer_gemm.cu in the same order.
+//
+// With gate and up in one kernel a warp has two tiles of either, so that the 32 columns that down
+// rounds together are its own: it applies SwiGLU and rounds in registers.
+#pragma once
+
+#include "kernels/cuda/gemm_place.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/matmul_device.cuh"
+#include "kernels/cuda/mma.cuh"
+
+namespace hotset::cuda {
+
+// Few warps with many registers each: what a tile or a token costs to fetch and unpack is spent on
+// 4 × 4 products at once. Twice the warps with half the tokens took a third more instructions.
+template <CodeKind kCodeKind, int kSubsPerGroup, bool kGateUp>
+struct GroupBlock {
+  static constexpr CodeKind kCode = kCodeKind;
+  static constexpr int kGroupSubs = kSubsPerGroup;
+  static constexpr bool kFused = kGateUp;
+  static constexpr int kRowWarps = 2;
+  static constexpr int kTokenWarps = 2;
+  static constexpr int kWarpTiles = 4;
+  static constexpr int kMostFragments = 4;  // of 8 tokens, a warp
+  static constexpr int kThreads = kWarp * kRowWarps * kTokenWarps;
+  static constexpr int kBlocks = 2;  // of a multiprocessor at once
+  static constexpr int kTiles = kRowWarps * kWarpTiles;
+  static constexpr int kLoadTiles = kTiles / (kRowWarps * kTokenWarps);  // by a warp
+  static constexpr int kMatrices = kFused ? 2 : 1;
+  static constexpr int kMatrixTiles = kTiles / kMatrices;  // of a block, of each matrix
+  static constexpr int kTokens = 8 * kMostFragments * kTokenWarps;
+  static constexpr int kSubs = 4;  // a stage
+  static constexpr int kGroups = kSubs / kGroupSubs;
+  static constexpr int kInputBytes = kSubs * kTokens * kSubBlock;
+  static constexpr int kMetaBytes = kTokens * kSubs * 8;
+  static constexpr int kMostHeader = kTileRows * 5;
+  static constexpr int kMostChunks = (kGroups * kMostHeader + kSubs * kSubBytes<kCode>) / 16;
+  static constexpr int kCopies = (kMostChunks + kWarp - 1) / kWarp;  // of a tile, a lane
+  static constexpr int kStages = kCode == CodeKind::kInt8 ? 3 : 4;
+};
+
+__device__ __forceinline__ void copy_16_async(uint32_t to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+
+// Int8 codes lie so that the words a lane reads together (quads 2c and 2c+1) have no bank
+// conflicts.
+template <CodeKind kCode>
+HS_BOTH constexpr int staged_code(int offset) {
+  if (kCode != CodeKind::kInt8) return offset;
+  const int quad = offset / 64 % 8;
+  return offset / 512 * 512 + ((quad % 2) * 4 + quad / 2) * 64 + offset % 64;
+}
+
+// A stage in shared memory: [tile][groups of 128 columns], [sub-block][token][32 bytes],
+// [token][sub-block]{scale, sum}.
+template <typename B>
+struct GroupLoader {
+  const GemmArgs& args;
+  const int32_t* rows;  // shared: input rows of the block's tokens
+  int num_tokens;
+  int tile_stage_bytes;
+  const std::byte* from[B::kLoadTiles];  // this lane's part of the next stage
+  uint32_t to_code[B::kCopies];
+
+  __device__ GroupLoader(const GemmArgs& gemm, const std::byte* const (&matrices)[B::kMatrices],
+                         const int32_t* shared_rows, int tokens, int first_tile)
+      : args(gemm),
+        rows(shared_rows),
+        num_tokens(tokens),
+        tile_stage_bytes(B::kGroups * gemm.weight.group_bytes) {
+    const TileLayout& f = gemm.weight;
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    const int first_slot = static_cast<int>(threadIdx.x) / kWarp * B::kLoadTiles;
+#pragma unroll
+    for (int i = 0; i < B::kLoadTiles; ++i) {
+      const int slot = first_slot + i;
+      int tile = first_tile + slot;
+      const std::byte* matrix = matrices[0];
+      if constexpr (B::kFused) {
+        tile = first_tile + slot / 4 * 2 + slot % 2;
+        if (slot % 4 >= 2) matrix = matrices[1];
+      }
+      tile = min(tile, f.num_tiles() - 1);
+      from[i] = matrix + tile * f.tile_bytes + lane * 16;
+    }
+#pragma unroll
+    for (int k = 0; k < B::kCopies; ++k) {
+      const int offset = 16 * (lane + kWarp * k);
+      const int group = offset / f.group_bytes, in_group = offset - group * f.group_bytes;
+      int staged = in_group;
+      if (in_group >= f.codes_offset)
+        staged = f.codes_offset + staged_code<B::kCode>(in_group - f.codes_offset);
+      to_code[k] =
+          static_cast<uint32_t>(first_slot * tile_stage_bytes + group * f.group_bytes + staged);
+    }
+  }
+  __device__ int stage_bytes() const {
+    return B::kTiles * tile_stage_bytes + B::kInputBytes + B::kMetaBytes;
+  }
+  __device__ void load(uint32_t to, int stage) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+#pragma unroll
+    for (int i = 0; i < B::kLoadTiles; ++i) {
+#pragma unroll
+      for (int k = 0; k < B::kCopies; ++k) {
+        if (16 * (lane + kWarp * k) < tile_stage_bytes) {
+          copy_16_async(to + to_code[k] + static_cast<uint32_t>(i * tile_stage_bytes),
+                        from[i] + k * kWarp * 16);
+        }
+      }
+      from[i] += tile_stage_bytes;
+    }
+    load_input(to + static_cast<uint32_t>(B::kTiles * tile_stage_bytes), stage);
+  }
+  __device__ void load_input(uint32_t to, int stage) const {
+    const int thread = static_cast<int>(threadIdx.x);
+    constexpr int kParts = 2 * B::kSubs;  // of 16 bytes, a token
+    const int part = thread % kParts;
+    const int row_bytes = args.input.sub_stride * kSubBlock;
+#pragma unroll
+    for (int k = 0; k < B::kTokens * kParts / B::kThreads; ++k) {
+      const int token = thread / kParts + k * (B::kThreads / kParts);
+      if (token < num_tokens) {
+        const int8_t* q = args.input.q + static_cast<int64_t>(rows[token]) * row_bytes;
+        copy_16_async(
+            to + static_cast<uint32_t>((part / 2 * B::kTokens + token) * kSubBlock + part % 2 * 16),
+            q + stage * (B::kSubs * kSubBlock) + part * 16);
+      }
+    }
+    static_assert(B::kTokens * 2 == B::kThreads);
+    const int token = thread / 2, half = thread % 2;
+    if (token < num_tokens) {
+      const float* meta =
+          args.input.meta + static_cast<int64_t>(rows[token]) * (2 * args.input.sub_stride);
+      copy_16_async(to + static_cast<uint32_t>(B::kInputBytes + thread * 16),
+                    meta + stage * (2 * B::kSubs) + half * 4);
+    }
+  }
+};
+
+__device__ inline StoredRows staged_rows(const TileLayout& f, const std::byte* group, int pair) {
+  StoredRows rows = {};
+  if (f.scale == ScaleKind::kF32) {
+    rows.scale = *(reinterpret_cast<const uint2*>(group) + pair);
+  } else if (f.scale != ScaleKind::kNone) {
+    rows.scale.x = *(reinterpret_cast<const uint32_t*>(group) + pair);
+  }
+  if (f.has_zeros) rows.zero = *(reinterpret_cast<const uint16_t*>(group + f.zeros_offset) + pair);
+  return rows;
+}
+
+// A warp's 4 tiles × 8·kN tokens; d's layout in each of them.
+template <typename B, int kN>
+struct GroupSums {
+  float y[B::kWarpTiles][kN][4] = {};
+  float part[B::kWarpTiles][kN][4];
+  float running[kN][2];
+
+  // Sub-block i of a stage at `tiles`, this warp's first, and `input` and `meta`, at its first
+  // token.
+  template <int i>
+  __device__ void add(const TileLayout& f, const std::byte* tiles, int tile_bytes,
+                      const std::byte* input, const std::byte* meta,
+                      const CodebookTables (&tables)[B::kMatrices], int lane) {
+    constexpr bool kFirst = i % B::kGroupSubs == 0;
+    uint2 q[kN];
+    float scale[kN][2];
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+      q[n] = *reinterpret_cast<const uint2*>(input + (i * B::kTokens + 8 * n + lane / 4) * 32 +
+                                             8 * (lane % 4));
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const float2 m = *reinterpret_cast<const float2*>(
+            meta + (8 * n + 2 * (lane % 4) + e) * (8 * B::kSubs) + 8 * i);
+        scale[n][e] = m.x;
+        if constexpr (B::kCode == CodeKind::kAffine4) {
+          running[n][e] = __fmaf_rn(m.x, m.y, kFirst ? 0.0f : running[n][e]);
+        }
+      }
+    }
+    const std::byte* codes = tiles + i / B::kGroupSubs * f.group_bytes + f.codes_offset +
+                             i % B::kGroupSubs * kSubBytes<B::kCode>;
+#pragma unroll
+    for (int t = 0; t < B::kWarpTiles; ++t) {
+      LaneCodes<B::kCode> mine;
+#pragma unroll
+      for (int w = 0; w < (B::kCode == CodeKind::kInt8 ? 2 : 1); ++w) {
+        mine.words[w] = *reinterpret_cast<const uint2*>(
+            codes + t * tile_bytes + staged_code<B::kCode>(lane_code_offset<B::kCode>(lane, w)));
+      }
+      const SubFragments<B::kCode> fragments(mine, tables[B::kFused ? t / 2 : 0]);
+#pragma unroll
+      for (int n = 0; n < kN; ++n) {
+        float dot[4];
+        fragments.dots(q[n], dot);
+#pragma unroll
+        for (int d = 0; d < 4; ++d) {
+          part[t][n][d] = __fmaf_rn(dot[d], scale[n][d % 2], kFirst ? 0.0f : part[t][n][d]);
+        }
+      }
+    }
+    if constexpr ((i + 1) % B::kGroupSubs == 0) {
+      end_group(f, tiles + i / B::kGroupSubs * f.group_bytes, tile_bytes, tables, lane);
+    }
+  }
+  __device__ void end_group(const TileLayout& f, const std::byte* group, int tile_bytes,
+                            const CodebookTables (&tables)[B::kMatrices], int lane) {
+#pragma unroll
+    for (int t = 0; t < B::kWarpTiles; ++t) {
+      const StoredRows stored = staged_rows(f, group + t * tile_bytes, lane / 4);
+      const GroupRows rows = group_rows<B::kCode>(f, stored, tables[B::kFused ? t / 2 : 0].step);
+#pragma unroll
+      for (int n = 0; n < kN; ++n) {
+#pragma unroll
+        for (int d = 0; d < 4; ++d) {
+          float sum = part[t][n][d];
+          if constexpr (B::kCode == CodeKind::kAffine4) {
+            sum = __fmaf_rn(rows.minus_zero[d / 2], running[n][d % 2], sum);
+          }
+          y[t][n][d] = __fmaf_rn(sum, rows.scale[d / 2], y[t][n][d]);
+        }
+      }
+    }
+  }
+};
+
+// y as floats, two rows at a time where they lie together.
+template <typename B, int kN>
+__device__ inline void write_rows(const GemmArgs& args, const GemmPlace& place, int first_tile,
+                                  int first_token, int lane, const GroupSums<B, kN>& sums) {
+  const int num_rows = args.weight.rows;
+  const bool pairs = (num_rows | args.ldy) % 2 == 0 && reinterpret_cast<uintptr_t>(args.y) % 8 == 0;
+#pragma unroll
+  for (int n = 0; n < kN; ++n) {
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const int token = first_token + 8 * n + 2 * (lane % 4) + e;
+      if (token >= place.count) continue;
+      float* y = args.y + output_row(args, place.slot_begin + token) * args.ldy;
+#pragma unroll
+      for (int t = 0; t < B::kWarpTiles; ++t) {
+        const int row = kTileRows * (first_tile + t) + 2 * (lane / 4);
+        if (pairs) {
+          if (row < num_rows)
+            *reinterpret_cast<float2*>(y + row) = {sums.y[t][n][e], sums.y[t][n][2 + e]};
+        } else {
+          if (row < num_rows) y[row] = sums.y[t][n][e];
+          if (row + 1 < num_rows) y[row + 1] = sums.y[t][n][2 + e];
+        }
+      }
+    }
+  }
+}
+
+// The eight lanes that share a token.
+__device__ inline uint32_t most_of_token(uint32_t value) {
+  for (int step = 4; step < kWarp; step *= 2) {
+    value = max(value, __shfl_xor_sync(kAllLanes, value, step));
+  }
+  return value;
+}
+__device__ inline int sum_of_token(int value) {
+  for (int step = 4; step < kWarp; step *= 2) value += __shfl_xor_sync(kAllLanes, value, step);
+  return value;
+}
+
+// silu(gate) ∘ up, rounded as round_sub_block does: sub-block `sub` of what down reads.
+template <typename B, int kN>
+__device__ inline void write_act(const GateUpArgs& args, const GemmPlace& place, int sub,
+                                 int first_token, int lane, const GroupSums<B, kN>& sums) {
+  if (sub >= args.act_subs) return;
+  const int num_rows = args.gate.weight.rows;
+#pragma unroll
+  for (int n = 0; n < kN; ++n) {
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      float value[2][2];
+      uint32_t bits = 0;
+#pragma unroll
+      for (int t = 0; t < 2; ++t) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const int row = kSubBlock * sub + kTileRows * t + 2 * (lane / 4) + i;
+          value[t][i] = row < num_rows
+                            ? silu_mul(sums.y[t][n][2 * i + e], sums.y[2 + t][n][2 * i + e])
+                            : 0.0f;
+          bits = max(bits, __float_as_uint(value[t][i]) & 0x7fffffffu);
+        }
+      }
+      bits = most_of_token(bits);
+      const SubBlockScale scale = sub_block_scale(bits);
+      int q[2][2], sum = 0;
+#pragma unroll
+      for (int t = 0; t < 2; ++t) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          q[t][i] = scale.rounded(value[t][i]);
+          sum += q[t][i];
+        }
+      }
+      sum = sum_of_token(sum);
+      const int token = first_token + 8 * n + 2 * (lane % 4) + e;
+      if (token >= place.count) continue;
+      const int64_t slot = place.slot_begin + token;
+      int8_t* to = args.act.q + slot * args.act.sub_stride * kSubBlock + kSubBlock * sub;
+#pragma unroll
+      for (int t = 0; t < 2; ++t) {
+        *reinterpret_cast<char2*>(to + kTileRows * t + 2 * (lane / 4)) = {
+            static_cast<signed char>(q[t][0]), static_cast<signed char>(q[t][1])};
+      }
+      if (lane < 4) {
+        float* meta = args.act.meta + slot * args.act.sub_stride * 2 + 2 * sub;
+        *reinterpret_cast<float2*>(meta) = {scale.scale, static_cast<float>(sum)};
+      }
+    }
+  }
+}
+
+template <typename B, int kN>
+__device__ inline void group_block(const GateUpArgs& args, const GemmPlace& place,
+                                   const std::byte* const (&matrices)[B::kMatrices],
+                                   const int32_t* rows, std::byte* shared) {
+  const TileLayout& f = args.gate.weight;
+  const int first_tile = static_cast<int>(blockIdx.x) * B::kMatrixTiles;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int row_warp = warp % B::kRowWarps;
+  const int first_token = warp / B::kRowWarps * 8 * kN;
+  const bool has_tokens = first_token < place.count;
+  GroupLoader<B> loader(args.gate, matrices, rows, place.count, first_tile);
+  const int num_stages = f.num_subs() / B::kSubs;
+  const int stage_bytes = loader.stage_bytes();
+  const uint32_t ring = shared_address(shared);
+  for (int s = 0; s < B::kStages - 1; ++s) {
+    if (s < num_stages) loader.load(ring + static_cast<uint32_t>(s * stage_bytes), s);
+    commit_async();
+  }
+  CodebookTables tables[B::kMatrices];
+  tables[0] = load_tables<B::kCode>(f, lane);
+  if constexpr (B::kFused && B::kCode == CodeKind::kCodebook4) {
+    TileLayout up = f;
+    up.codebook = args.up_codebook;
+    tables[1] = load_tables<B::kCode>(up, lane);
+  } else if constexpr (B::kFused) {
+    tables[1] = tables[0];
+  }
+  const int tile_bytes = loader.tile_stage_bytes;
+  GroupSums<B, kN> sums;
+  int now = 0, next = B::kStages - 1;
+  for (int s = 0; s < num_stages; ++s) {
+    wait_async<B::kStages - 2>();
+    __syncthreads();
+    if (s + B::kStages - 1 < num_stages) {
+      loader.load(ring + static_cast<uint32_t>(next * stage_bytes), s + B::kStages - 1);
+    }
+    commit_async();
+    next = next + 1 == B::kStages ? 0 : next + 1;
+    const std::byte* stage = shared + now * stage_bytes;
+    now = now + 1 == B::kStages ? 0 : now + 1;
+    if (!has_tokens) continue;
+    const std::byte* tiles = stage + row_warp * B::kWarpTiles * tile_bytes;
+    const std::byte* input = stage + B::kTiles * tile_bytes + first_token * kSubBlock;
+    const std::byte* meta =
+        stage + B::kTiles * tile_bytes + B::kInputBytes + first_token * (8 * B::kSubs);
+    sums.template add<0>(f, tiles, tile_bytes, input, meta, tables, lane);
+    sums.template add<1>(f, tiles, tile_bytes, input, meta, tables, lane);
+    sums.template add<2>(f, tiles, tile_bytes, input, meta, tables, lane);
+    sums.template add<3>(f, tiles, tile_bytes, input, meta, tables, lane);
+  }
+  if (!has_tokens) return;
+  if constexpr (B::kFused) {
+    write_act(args, place, first_tile / 2 + row_warp, first_token, lane, sums);
+  } else {
+    write_rows(args.gate, place, first_tile + row_warp * B::kWarpTiles, first_token, lane, sums);
+  }
+}
+
+template <typename B>
+__global__ void __launch_bounds__(B::kThreads, B::kBlocks)
+    group_gemm_kernel(const __grid_constant__ GateUpArgs args) {
+  extern __shared__ __align__(128) std::byte shared[];
+  __shared__ int32_t rows[B::kTokens];
+  const int block = static_cast<int>(blockIdx.y);
+  const GemmPlace place = gemm_place(args.gate, block, B::kTokens);
+  if (place.data == nullptr) return;
+  const std::byte* matrices[B::kMatrices];
+  matrices[0] = place.data;
+  if constexpr (B::kFused) matrices[1] = place.up;
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread < B::kTokens && thread < place.count) {
+    rows[thread] = static_cast<int32_t>(input_row(args.gate, place.slot_begin + thread));
+  }
+  __syncthreads();
+  switch ((place.count + 8 * B::kTokenWarps - 1) / (8 * B::kTokenWarps)) {
+    case 1:
+    case 2:
+      return group_block<B, 2>(args, place, matrices, rows, shared);
+    case 3:
+      return group_block<B, 3>(args, place, matrices, rows, shared);
+    default:
+      return group_block<B, 4>(args, place, matrices, rows, shared);
+  }
+}
+
+template <typename B>
+void launch_group_gemm(Queue& queue, const GateUpArgs& args) {
+  const GemmArgs& gemm = args.gate;
+  const int64_t runs =
+      gemm.chunks != nullptr ? gemm.max_chunks : (gemm.num_tokens + B::kTokens - 1) / B::kTokens;
+  const int64_t tiles = B::kFused ? 2 * args.act_subs : gemm.weight.num_tiles();
+  const Grid grid{blocks_for(tiles, B::kMatrixTiles), static_cast<unsigned>(runs), 1};
+  const int64_t stage =
+      int64_t{B::kTiles} * B::kGroups * gemm.weight.group_bytes + B::kInputBytes + B::kMetaBytes;
+  HS_LAUNCH(queue, grid, Grid{B::kThreads}, B::kStages * stage, group_gemm_kernel<B>, args);
+}
+
+// By group length, which is 32, 64 or 128.
+template <CodeKind kCode, bool kFused>
+void launch_by_group(Queue& queue, const GateUpArgs& args) {
+  switch (args.gate.weight.group) {
+    case 32:
+      return launch_group_gemm<GroupBlock<kCode, 1, kFused>>(queue, args);
+    case 64:
+      return launch_group_gemm<GroupBlock<kCode, 2, kFused>>(queue, args);
+    default:
+      return launch_group_gemm<GroupBlock<kCode, 4, kFused>>(queue, args);
+  }
+}
+
+// One kind a file; without an up, `args` is one product.
+void group_gemm_affine4(Queue& queue, const GateUpArgs& args, bool gate_up);
+void group_gemm_int8(Queue& queue, const GateUpArgs& args, bool gate_up);
+void group_gemm_codebook4(Queue& queue, const GateUpArgs& args, bool gate_up);
+
+}  // namespace hotset::cuda
