@@ -63,7 +63,8 @@ struct Range {
 }
 
 // y[i, r] for tokens [0, num_tokens) and the rows of tiles [tiles.begin, tiles.end), at
-// y[i · ldy + r − 16 · tiles.begin]. `next`: weights that this thread reads afterwards; null: unknown.
+// y[i · ldy + r − 16 · tiles.begin]. `next`: weights that this thread reads afterwards; null:
+// unknown.
 void run_tiles(const MatmulKernels& kernels, const PackedMatrix& weight, const TileFormat& format,
                const Activations& input, Range tiles, int64_t num_tokens, float* y, int64_t ldy,
                const std::byte* next = nullptr);
