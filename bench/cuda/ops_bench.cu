@@ -2,7 +2,10 @@
 // Linear layers and experts on the GPU at the shapes of the 80B model, each in a recorded graph
 // that goes through enough different weights to leave nothing in the cache.
 //
-//   cuda_ops_bench [int4|int8|bf16|all] [most tokens]
+//   cuda_ops_bench [int4|int4+8|nf4|int8|int8row|bf16|all] [most tokens] [experts]
+//
+// int4+8: 4-bit routed experts, a shared one of 8; int8row: a group a row. `experts` leaves the
+// linear layers out. "4 of 10+1": the experts of six choices are not on the GPU.
 //
 // Prints µs an operation, GB/s of weights, their share of a plain read measured in the same run,
 // and TFLOP/s.
@@ -151,13 +154,20 @@ class Bench {
 
 PackedShape shape_of(const std::string& kind, int64_t rows, int64_t cols) {
   if (kind == "bf16") return {.code = CodeKind::kBF16, .rows = rows, .cols = cols, .group = cols};
-  const bool four = kind == "int4";
+  if (kind == "nf4") {
+    return {.code = CodeKind::kCodebook4,
+            .scale = ScaleKind::kF32,
+            .rows = rows,
+            .cols = cols,
+            .group = 64};
+  }
+  const bool four = kind.starts_with("int4");
   return {.code = four ? CodeKind::kAffine4 : CodeKind::kInt8,
           .scale = ScaleKind::kF16,
           .zero = static_cast<uint8_t>(four ? 8 : 128),
           .rows = rows,
           .cols = cols,
-          .group = 128};
+          .group = kind == "int8row" ? cols : 128};
 }
 
 struct Layer {
@@ -207,31 +217,44 @@ void bench_layer(Bench& bench, const Layer& layer, const std::string& kind, int6
   }
 }
 
-// `chosen` of 512 experts and a shared one.
-void bench_experts(Bench& bench, const std::string& kind, int32_t chosen, int64_t tokens,
-                   const ExpertTable& table, int64_t expert_bytes) {
+// `chosen` of 512 experts and a shared one. The first `here` of the chosen are on the GPU; if that
+// is not all, the choices' outputs are joined by a launch of their own.
+struct Choosing {
+  int32_t chosen = 0;
+  int32_t here = 0;
+};
+
+void bench_experts(Bench& bench, const std::string& kind, const Choosing& choosing, int64_t tokens,
+                   const ExpertTable& table, int64_t expert_bytes, int64_t shared_bytes) {
+  const auto [chosen, here] = choosing;
   const int32_t top_k = chosen + 1;
   const int64_t rounds = tokens > 16 ? 2 : 48;
   std::mt19937 rng(1);
   std::vector<int32_t> ids;
   double read = 0;
   for (int64_t round = 0; round < rounds; ++round) {
-    std::set<int32_t> distinct = {kExperts};
+    std::set<int32_t> distinct;
     for (int64_t t = 0; t < tokens; ++t) {
       std::set<int32_t> mine;
       while (static_cast<int32_t>(mine.size()) < chosen) {
         mine.insert(static_cast<int32_t>(rng() % kExperts));
       }
-      distinct.insert(mine.begin(), mine.end());
-      ids.insert(ids.end(), mine.begin(), mine.end());
+      int32_t k = 0;
+      for (const int32_t id : mine) {
+        const bool is_here = (k++ * here) % chosen < here;
+        if (is_here) distinct.insert(id);
+        ids.push_back(is_here ? id : -1);
+      }
       ids.push_back(kExperts);
     }
-    read += static_cast<double>(distinct.size()) * static_cast<double>(expert_bytes);
+    read += static_cast<double>(distinct.size()) * static_cast<double>(expert_bytes) +
+            static_cast<double>(shared_bytes);
   }
   const DeviceMemory device_ids = bench.upload(ids);
   const DeviceMemory weights = bench.upload(std::vector<float>(ids.size(), 0.1f));
   const DeviceMemory x = bench.allocate(4 * tokens * kHidden),
-                     y = bench.allocate(4 * tokens * kHidden);
+                     y = bench.allocate(4 * tokens * kHidden),
+                     rows = bench.allocate(4 * tokens * top_k * kHidden);
   bench.reserve_scratch(moe_scratch_bytes(table, tokens, kHidden, top_k));
   const double time = bench.seconds([&] {
     for (int64_t i = 0; i < rounds; ++i) {
@@ -242,42 +265,69 @@ void bench_experts(Bench& bench, const std::string& kind, int32_t chosen, int64_
           .top_k = top_k,
           .expert_ids = reinterpret_cast<const int32_t*>(device_ids.data()) + i * tokens * top_k,
           .expert_weights = reinterpret_cast<const float*>(weights.data())};
-      moe_experts(bench.queue(), table, batch, nullptr, reinterpret_cast<float*>(y.data()));
+      if (here == chosen) {
+        moe_experts(bench.queue(), table, batch, nullptr, reinterpret_cast<float*>(y.data()));
+      } else {
+        moe_outputs(bench.queue(), table, batch, reinterpret_cast<float*>(rows.data()));
+        moe_join(bench.queue(), batch, reinterpret_cast<const float*>(rows.data()),
+                 reinterpret_cast<const float*>(rows.data()), reinterpret_cast<float*>(y.data()));
+      }
     }
   });
-  bench.report(kind + " experts " + std::to_string(chosen) + "+1", tokens,
+  const std::string of = here == chosen ? "" : std::to_string(here) + " of ";
+  bench.report(kind + " experts " + of + std::to_string(chosen) + "+1", tokens,
                time / static_cast<double>(rounds), read / static_cast<double>(rounds),
                6.0 * static_cast<double>(tokens * top_k) * static_cast<double>(kHidden * kWidth));
 }
 
-void bench_all_experts(Bench& bench, const std::string& kind, int64_t most_tokens) {
+ExpertGroup expert_group(const std::string& kind, const float* codebook, int32_t first,
+                         int32_t count) {
   ExpertGroup group;
   static_cast<PackedShape&>(group.encoding.gate) = shape_of(kind, kWidth, kHidden);
   static_cast<PackedShape&>(group.encoding.up) = shape_of(kind, kWidth, kHidden);
   static_cast<PackedShape&>(group.encoding.down) = shape_of(kind, kHidden, kWidth);
-  group.num_experts = kExperts + 1;
-  const int64_t gate = group.encoding.gate.bytes();
-  const int64_t each = 2 * gate + group.encoding.down.bytes();
-  const DeviceMemory data = bench.allocate(each * (kExperts + 1));
+  for (PackedMatrix* m : {&group.encoding.gate, &group.encoding.up, &group.encoding.down}) {
+    m->codebook = codebook;
+  }
+  group.first_expert = first;
+  group.num_experts = count;
+  return group;
+}
+
+int64_t expert_bytes(const ExpertGroup& group) {
+  return 2 * group.encoding.gate.bytes() + group.encoding.down.bytes();
+}
+
+void bench_all_experts(Bench& bench, const std::string& kind, int64_t most_tokens) {
+  std::vector<float> entries(16);
+  for (size_t i = 0; i < 16; ++i) entries[i] = (static_cast<float>(i) - 7.5f) / 7.5f;
+  const DeviceMemory codebook = bench.upload(entries);
+  const auto* book = reinterpret_cast<const float*>(codebook.data());
+  const std::vector<ExpertGroup> groups = {
+      expert_group(kind, book, 0, static_cast<int32_t>(kExperts)),
+      expert_group(kind == "int4+8" ? "int8" : kind, book, static_cast<int32_t>(kExperts), 1)};
+  const int64_t each = expert_bytes(groups[0]), shared = expert_bytes(groups[1]);
+  const DeviceMemory data = bench.allocate(each * kExperts + shared);
   std::vector<ExpertAddress> addresses;
   for (int64_t e = 0; e <= kExperts; ++e) {
     const std::byte* at = data.data() + e * each;
+    const int64_t gate = groups[e < kExperts ? 0 : 1].encoding.gate.bytes();
     addresses.push_back({at, at + gate, at + 2 * gate});
   }
   const DeviceMemory device_addresses = bench.upload(addresses);
   const ExpertTable table{
       .addresses = reinterpret_cast<const ExpertAddress*>(device_addresses.data()),
-      .groups = &group,
-      .num_groups = 1};
-  for (const int32_t chosen : {1, 3, 10}) {
-    for (const int64_t tokens : {1, 4, 16, 512, 4096}) {
-      if (tokens > most_tokens || (tokens > 16 && chosen < 10)) continue;
-      bench_experts(bench, kind, chosen, tokens, table, each);
+      .groups = groups.data(),
+      .num_groups = 2};
+  for (const Choosing choosing : {Choosing{1, 1}, {3, 3}, {10, 4}, {10, 10}}) {
+    for (const int64_t tokens : {1, 2, 4, 8, 16, 512, 4096}) {
+      if (tokens > most_tokens || (tokens > 16 && choosing.here < 10)) continue;
+      bench_experts(bench, kind, choosing, tokens, table, each, shared);
     }
   }
 }
 
-void run(const std::string& wanted, int64_t most_tokens) {
+void run(const std::string& wanted, int64_t most_tokens, bool experts_only) {
   const std::vector<Layer> layers = {{"qkvz 12288 + ba 64, of 2048", {12288, 64}, 2048},
                                      {"out 2048 of 4096", {2048}, 4096},
                                      {"q 8192 + k, v 512, of 2048", {8192, 512, 512}, 2048},
@@ -285,9 +335,12 @@ void run(const std::string& wanted, int64_t most_tokens) {
                                      {"router 512 of 2048", {512}, 2048}};
   Bench bench;
   bench.measure_read();
-  for (const std::string kind : {"int4", "int8", "bf16"}) {
+  for (const std::string kind : {"int4", "int4+8", "nf4", "int8", "int8row", "bf16"}) {
     if (wanted != "all" && wanted != kind) continue;
-    for (const Layer& layer : layers) bench_layer(bench, layer, kind, most_tokens);
+    const bool linear = !experts_only && (kind == "int4" || kind == "int8" || kind == "bf16");
+    for (const Layer& layer : layers) {
+      if (linear) bench_layer(bench, layer, kind, most_tokens);
+    }
     bench_all_experts(bench, kind, most_tokens);
   }
 }
@@ -296,5 +349,5 @@ void run(const std::string& wanted, int64_t most_tokens) {
 }  // namespace hotset::cuda
 
 int main(int argc, char** argv) {
-  hotset::cuda::run(argc > 1 ? argv[1] : "all", argc > 2 ? std::atoll(argv[2]) : 4096);
+  hotset::cuda::run(argc > 1 ? argv[1] : "all", argc > 2 ? std::atoll(argv[2]) : 4096, argc > 3);
 }

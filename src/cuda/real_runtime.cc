@@ -11,7 +11,7 @@ namespace hotset::cuda {
 namespace {
 
 constexpr int kMinComputeMajor = 8;
-constexpr int64_t kSharedWithoutOptIn = 48 * 1024;
+constexpr int64_t kSharedWithoutOptIn = 40 * 1024;  // of 48 KiB, the rest for a kernel's static
 constexpr int kEarlyMajor = 9;  // compute capability from which kernels can start early
 
 ErrorKind kind_of(cudaError_t error) {
