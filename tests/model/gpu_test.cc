@@ -144,7 +144,7 @@ TEST_P(Gpu, ShortPromptsAreSplitWithoutATrace) {
   const auto& all_ids = golden_.at("input_ids.200").ints;
   auto resident = model({});
   ASSERT_NE(resident, nullptr);
-  const int64_t num_experts = resident->gpu_backend()->memory_use().num_experts;
+  const int64_t num_experts = resident->placement().num_experts;
   for (const double share : {0.0, 0.5, 1.0, -1.0}) {
     ModelOptions options{.cpu_threads = 2};
     options.max_expert_slots = share == 1.0 ? num_experts / 2 : 0;
