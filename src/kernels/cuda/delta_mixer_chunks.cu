@@ -27,12 +27,14 @@ int64_t delta_mixer_scratch_bytes(const DeltaNetShape& shape, int64_t max_tokens
   return values * static_cast<int64_t>(sizeof(float)) + 3 * 256;
 }
 
-// Passes are as many chunks of as many sequences as the scratch holds, chunks first.
+// Passes are as many chunks of as many sequences as the scratch holds, chunks first; those of a long
+// sequence are equally long.
 void delta_chunks(Queue& queue, const DeltaTask& task, const StepBatch& batch) {
   const ScratchScope scope(queue);
   const int64_t all_chunks = blocks_for(batch.max_tokens, kChunk);
   const int64_t slots = std::min(slots_of(task.value_heads), all_chunks * batch.num_sequences);
-  const int64_t num_chunks = std::min(slots, all_chunks);
+  const int64_t passes = blocks_for(all_chunks, slots);
+  const int64_t num_chunks = blocks_for(all_chunks, passes);
   const int64_t num_sequences = std::max<int64_t>(slots / num_chunks, 1);
   const int64_t parts = slots * task.value_heads;
   DeltaPass pass{};
