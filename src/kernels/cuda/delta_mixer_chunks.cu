@@ -27,8 +27,8 @@ int64_t delta_mixer_scratch_bytes(const DeltaNetShape& shape, int64_t max_tokens
   return values * static_cast<int64_t>(sizeof(float)) + 3 * 256;
 }
 
-// Passes are as many chunks of as many sequences as the scratch holds, chunks first; those of a long
-// sequence are equally long.
+// Passes are as many chunks of as many sequences as the scratch holds, chunks first; those of a
+// long sequence are equally long.
 void delta_chunks(Queue& queue, const DeltaTask& task, const StepBatch& batch) {
   const ScratchScope scope(queue);
   const int64_t all_chunks = blocks_for(batch.max_tokens, kChunk);

@@ -5,6 +5,10 @@
 // state it moves on. 256 threads hold one value head's S: warp w the rows 16w … 16w+15, a lane four
 // columns of each. S is asked for before anything else and written once, after the last token.
 //
+// The kernel starts early: S and the conv state, which only the layer's own kernels write, are read
+// ahead of what this step's projections write. It has no start_next(), so that a later part of the
+// same step finds both complete.
+//
 // With raw k and q (lengths 1/a and scale/b folded in afterwards), one pass over S gives
 //   p = a·Sᵀk,  s = b·Sᵀq;   δ = β·(v − e·p);   o = e·s + (k̂·q̂)·δ;   S ← e·S + k̂ ⊗ δ
 #include "kernels/cuda/delta_mixer_parts.cuh"
