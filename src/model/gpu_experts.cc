@@ -155,9 +155,7 @@ void Runner::run_shared(int64_t layer, const MoeBatch& batch, float* y) {
 }
 
 void Runner::run_streamed(int64_t layer, const MoeBatch& batch, float* y) {
-  auto* rows = reinterpret_cast<float*>(rows_.data());
-  cuda::moe_outputs(queue_, stream_->table(layer), batch, rows);
-  cuda::moe_join(queue_, batch, rows, nullptr, y);
+  cuda::moe_experts(queue_, stream_->table(layer), batch, nullptr, y);
 }
 
 // The next layer with experts is staged as soon as this one is under way.
