@@ -21,14 +21,19 @@ inline constexpr int kFloatTokens = kTokens == 1           ? 1
                                                            : 4;
 
 // Of a shared tile, whose parts wait in shared memory until they are added up: twice, so that one
-// half is added up while the other is written, or once where that takes much.
+// half is added up while the other is written.
 template <int kTokens>
 inline constexpr int kGroupsAtOnce = kTokens == 1 ? 64 : 32;
 template <int kTokens>
-inline constexpr int kPartBuffers = kTokens > 8 ? 1 : 2;
-template <int kTokens>
 HS_BOTH constexpr int part_floats(int num_tokens) {
   return kGroupsAtOnce<kTokens> * (num_tokens * kTokenStride + kTileRows);
+}
+
+// More than eight tokens are multiplied eight by eight, each eight by blocks of its own: the second
+// ones find the weights in the L2 cache.
+constexpr int kTokensAtOnce = 8;
+__device__ inline int first_token() {
+  return kTokensAtOnce * static_cast<int>(blockIdx.y);
 }
 
 // What a warp computed of group `slot`, to shared memory: parts[slot][token][row],
@@ -71,6 +76,7 @@ __device__ void shared_tiles(const DecodeArgs& args, const DecodeJob& job, int f
   constexpr int kAtOnce = kGroupsAtOnce<kTokens>;
   using Stream = CodeStream<kCode, kUsual>;
   const TileLayout& f = job.weight;
+  const int num_tokens = min(kTokens, args.num_tokens - first_token());
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int row = static_cast<int>(threadIdx.x) % kTileRows;
@@ -81,29 +87,28 @@ __device__ void shared_tiles(const DecodeArgs& args, const DecodeJob& job, int f
   float* buffers = nullptr;
   const RoundedInput input = input_of(buffers);
   const auto inputs = token_inputs<kTokens>(
-      input, [&](int t) { return min(t, args.num_tokens - 1); }, lane);
+      input, [&](int t) { return first_token() + min(t, num_tokens - 1); }, lane);
   const int turns_at_once = kAtOnce / kWarps * Stream::batches_per_group(f) / Stream::kDepth;
-  const int stride = args.num_tokens * kTokenStride;
+  const int stride = num_tokens * kTokenStride;
   int which = 0;
   for (int tile = first; tile < end; ++tile) {
     float y = 0;
     for (int base = 0, turn = 0; base < f.num_groups; base += kAtOnce, turn += turns_at_once) {
-      float* parts = buffers + which * part_floats<kTokens>(args.num_tokens);
+      float* parts = buffers + which * part_floats<kTokens>(num_tokens);
       float* scales = parts + kAtOnce * stride;
       stream.run(turn, min(turn + turns_at_once, stream.num_turns()), inputs, tables,
                  [&](int g, const GroupRows& rows, const GroupPart<kTokens>& part) {
-                   keep_part(part, rows, g - base, args.num_tokens, lane, parts, scales);
+                   keep_part(part, rows, g - base, num_tokens, lane, parts, scales);
                  });
       __syncthreads();
-      if (token < args.num_tokens) {
+      if (token < num_tokens) {
         y = add_groups(parts + token * kTokenStride + row, scales + row, stride,
                        min(kAtOnce, f.num_groups - base), y);
       }
-      if constexpr (kPartBuffers<kTokens> == 1) __syncthreads();
-      which = (which + 1) % kPartBuffers<kTokens>;
+      which ^= 1;
     }
-    if (token < args.num_tokens && kTileRows * tile + row < f.rows) {
-      job.y[token * job.ldy + kTileRows * tile + row] = y;
+    if (token < num_tokens && kTileRows * tile + row < f.rows) {
+      job.y[(first_token() + token) * job.ldy + kTileRows * tile + row] = y;
     }
   }
 }
@@ -115,6 +120,7 @@ __device__ void own_tiles(const DecodeArgs& args, const DecodeJob& job, int firs
                           InputOf input_of) {
   using Stream = CodeStream<kCode, kUsual>;
   const TileLayout& f = job.weight;
+  const int num_tokens = min(kTokens, args.num_tokens - first_token());
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int own = first + static_cast<int>(threadIdx.x) / kWarp;
   const int count = own < end ? (end - own + kWarps - 1) / kWarps : 0;
@@ -124,7 +130,7 @@ __device__ void own_tiles(const DecodeArgs& args, const DecodeJob& job, int firs
   float* unused = nullptr;
   const RoundedInput input = input_of(unused);
   const auto inputs = token_inputs<kTokens>(
-      input, [&](int t) { return min(t, args.num_tokens - 1); }, lane);
+      input, [&](int t) { return first_token() + min(t, num_tokens - 1); }, lane);
   for (int tile = own; tile < end; tile += kWarps) {
     float y[kFragments<kTokens>][4] = {};
     stream.run(0, stream.num_turns(), inputs, tables,
@@ -143,7 +149,9 @@ __device__ void own_tiles(const DecodeArgs& args, const DecodeJob& job, int firs
       for (int i = 0; i < 4; ++i) {
         const int token = 8 * n + 2 * (lane % 4) + i % 2;
         const int row = kTileRows * tile + 2 * (lane / 4) + i / 2;
-        if (token < args.num_tokens && row < f.rows) job.y[token * job.ldy + row] = y[n][i];
+        if (token < num_tokens && row < f.rows) {
+          job.y[(first_token() + token) * job.ldy + row] = y[n][i];
+        }
       }
     }
   }
@@ -189,6 +197,7 @@ __device__ inline void float_tiles(const DecodeArgs& args, const DecodeJob& job,
   prefetch_tiles<kWarps>(job.weight, first, min(first + 2, end));
   start_next();
   wait_for_earlier();
+  if (blockIdx.y > 0) return;
   constexpr int kAtOnce = kFloatTokens<kTokens, kWarps>;
   for (int tile = first; tile < end; ++tile) {
     for (int t = 0; t < args.num_tokens; t += kAtOnce) {
@@ -269,10 +278,13 @@ struct DecodeLaunch {
 
 template <Kinds kKinds, int kWarps>
 void launch_decode(Queue& queue, const DecodeArgs& args, const DecodeLaunch& how) {
-  const auto kernel = how.one_token          ? decode_kernel<kKinds, 1, kWarps>
-                      : args.num_tokens <= 8 ? decode_kernel<kKinds, 8, kWarps>
-                                             : decode_kernel<kKinds, 16, kWarps>;
-  HS_LAUNCH_EARLY(queue, Grid{how.blocks}, Grid{kWarp * kWarps}, how.shared, kernel, args);
+  const auto kernel = how.one_token ? decode_kernel<kKinds, 1, kWarps>
+                                    : decode_kernel<kKinds, kTokensAtOnce, kWarps>;
+  // Products of floats go through all tokens themselves.
+  const bool only_floats = (kKinds & ~kAllFloats) == 0;
+  const unsigned eights = only_floats ? 1 : blocks_for(args.num_tokens, kTokensAtOnce);
+  HS_LAUNCH_EARLY(queue, (Grid{how.blocks, eights}), Grid{kWarp * kWarps}, how.shared, kernel,
+                  args);
 }
 
 template <Kinds kKinds>
@@ -318,11 +330,10 @@ void decode_products(Queue& queue, DecodeArgs& args) {
       how.warps = 16;
   }
   share_out(queue, args, tiles, only(kEight) ? 2 : 3, how);
+  const int tokens = std::min(args.num_tokens, kTokensAtOnce);
   const int64_t integer_floats = only(kAllFloats) ? 0
-                                 : how.one_token  ? kPartBuffers<1> * part_floats<1>(1)
-                                 : args.num_tokens <= 8
-                                     ? kPartBuffers<8> * part_floats<8>(args.num_tokens)
-                                     : kPartBuffers<16> * part_floats<16>(args.num_tokens);
+                                 : how.one_token  ? 2 * part_floats<1>(1)
+                                                  : 2 * part_floats<kTokensAtOnce>(tokens);
   const int64_t float_floats = int64_t{how.warps} * 4 * kTileRows;
   how.shared =
       4 * std::max(integer_floats, float_floats) + (args.rounds ? rounded_row_bytes(args.cut) : 0);
