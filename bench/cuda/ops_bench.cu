@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Linear layers and experts on the GPU at the shapes of the 80B model, each in a recorded graph
-// that goes through enough different weights to leave nothing in the cache.
+// that goes through enough different weights to leave nothing in the cache; and what a layer has
+// besides its mixer and experts, one launch after the other as in a step.
 //
 //   cuda_ops_bench [int4|int4+8|nf4|int8|int8row|bf16|all] [most tokens] [experts]
 //
@@ -25,6 +26,8 @@
 #include "kernels/cuda/queue.h"
 #include "kernels/matmul.h"
 #include "kernels/moe.h"
+#include "kernels/rms_norm.h"
+#include "kernels/router.h"
 
 namespace hotset::cuda {
 namespace {
@@ -217,6 +220,69 @@ void bench_layer(Bench& bench, const Layer& layer, const std::string& kind, int6
   }
 }
 
+// Norm, qkvz and ba, out; norm, router with the shared expert's gate, choice of experts.
+class LayerBench {
+ public:
+  LayerBench(Bench& bench, const std::string& kind)
+      : bench_(bench),
+        weights_{matrix(kind, 12288, kHidden), matrix(kind, 64, kHidden),
+                 matrix(kind, kHidden, 4096), matrix("bf16", kExperts, kHidden),
+                 matrix("bf16", 1, kHidden)} {
+    for (const PackedMatrix& m : weights_) bytes_ += m.bytes();
+    data_ = bench.allocate(bytes_ * kLayers);
+  }
+
+  void run(const std::string& kind, int64_t tokens) {
+    const DeviceMemory hidden = floats(tokens * kHidden), residual = floats(tokens * kHidden),
+                       update = floats(tokens * kHidden), norm = floats(kHidden),
+                       mixed = floats(tokens * 12288), ba = floats(tokens * 64),
+                       logits = floats(tokens * kExperts), gate = floats(tokens),
+                       ids = floats(tokens * kChoices), chosen = floats(tokens * kChoices);
+    const auto at = [](const DeviceMemory& m) { return reinterpret_cast<float*>(m.data()); };
+    bench_.reserve_scratch(matmul_scratch_bytes(tokens, 4096));
+    Queue& queue = bench_.queue();
+    const RmsNormParams rows{.num_rows = tokens, .cols = kHidden, .eps = 1e-6f};
+    const double time = bench_.seconds([&] {
+      for (int64_t layer = 0; layer < kLayers; ++layer) {
+        std::vector<PackedMatrix> w = weights_;
+        const std::byte* from = data_.data() + layer * bytes_;
+        for (PackedMatrix& m : w) {
+          m.data = from;
+          from += m.bytes();
+        }
+        add_rms_norm(queue, rows, at(update), at(residual), at(norm), at(hidden));
+        const std::vector<MatmulOutput> in = {{&w[0], at(mixed), 12288}, {&w[1], at(ba), 64}};
+        matmul(queue, in, at(hidden), kHidden, tokens);
+        const std::vector<MatmulOutput> out = {{&w[2], at(update), kHidden}};
+        matmul(queue, out, at(mixed), 12288, tokens);
+        add_rms_norm(queue, rows, at(update), at(residual), at(norm), at(hidden));
+        const std::vector<MatmulOutput> router = {{&w[3], at(logits), kExperts},
+                                                  {&w[4], at(gate), 1}};
+        matmul(queue, router, at(hidden), kHidden, tokens);
+        route_with_shared(queue, {.num_tokens = tokens, .num_experts = kExperts, .top_k = 10},
+                          at(logits), at(gate), reinterpret_cast<int32_t*>(ids.data()), at(chosen));
+      }
+    });
+    bench_.report(kind + " dense part of a layer", tokens, time / kLayers,
+                  static_cast<double>(bytes_), 0);
+  }
+
+ private:
+  static constexpr int64_t kLayers = 48, kChoices = 11;
+
+  static PackedMatrix matrix(const std::string& kind, int64_t rows, int64_t cols) {
+    PackedMatrix m;
+    static_cast<PackedShape&>(m) = shape_of(kind, rows, cols);
+    return m;
+  }
+  [[nodiscard]] DeviceMemory floats(int64_t count) const { return bench_.allocate(4 * count); }
+
+  Bench& bench_;
+  std::vector<PackedMatrix> weights_;
+  int64_t bytes_ = 0;
+  DeviceMemory data_;
+};
+
 // `chosen` of 512 experts and a shared one. The first `here` of the chosen are on the GPU; if that
 // is not all, the choices' outputs are joined by a launch of their own.
 struct Choosing {
@@ -340,6 +406,12 @@ void run(const std::string& wanted, int64_t most_tokens, bool experts_only) {
     const bool linear = !experts_only && (kind == "int4" || kind == "int8" || kind == "bf16");
     for (const Layer& layer : layers) {
       if (linear) bench_layer(bench, layer, kind, most_tokens);
+    }
+    if (linear) {
+      LayerBench layer(bench, kind);
+      for (const int64_t tokens : {1, 2, 4, 8, 16}) {
+        if (tokens <= most_tokens) layer.run(kind, tokens);
+      }
     }
     bench_all_experts(bench, kind, most_tokens);
   }
