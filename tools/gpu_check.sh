@@ -149,7 +149,7 @@ bench() {
   [ -z "$budget" ] || flags+=(--gpu-memory "$budget")
   [ -z "$threads" ] || [[ " $* " == *" -t "* ]] || flags+=(-t "$threads")
   printf '\n## %s\n\n`hotset bench %s %s`\n\n' "$name" "$(basename "$model")" "$* ${flags[*]}" >>"$out/table.md"
-  step "bench $name" 150 "$hotset" bench "$model" -q "$@" "${flags[@]}" --json-file "$out/runs/$name.json" ||
+  step "bench $name" 150 "$hotset" bench "$model" --quiet "$@" "${flags[@]}" --json-file "$out/runs/$name.json" ||
     printf 'failed; see log.txt\n' >>"$out/table.md"
   # What this run wrote last into the log: from its head line on.
   awk -v OFS= '/^\$ /{text = ""} {text = text $0 "\n"} END {printf "%s", text}' "$log" | sed '1d' |
