@@ -46,16 +46,23 @@ __device__ inline Choice no_choice() {
   return {-1, -1, nullptr, nullptr, nullptr};
 }
 
+// Past the L1 cache: down looks before it has waited for the kernels before it, and a
+// multiprocessor may still have what the same buffers held for another layer.
+__device__ inline const std::byte* pointer_at(const std::byte* const* from) {
+  return reinterpret_cast<const std::byte*>(
+      __ldcg(reinterpret_cast<const unsigned long long*>(from)));
+}
+
 __device__ inline Choice choice_at(const ExpertArgs& args, int64_t pair) {
   Choice choice = no_choice();
-  const int expert = args.ids[pair];
+  const int expert = __ldcg(args.ids + pair);
   if (expert < 0) return choice;
   choice.job = job_index(args, expert);
   if (choice.job < 0) return choice;
   const ExpertAddress& address = args.address_of(pair, expert);
-  choice.gate = address.gate;
-  choice.up = address.up;
-  choice.down = address.down;
+  choice.gate = pointer_at(&address.gate);
+  choice.up = pointer_at(&address.up);
+  choice.down = pointer_at(&address.down);
   if (choice.gate != nullptr) choice.expert = expert;
   return choice;
 }
@@ -724,7 +731,9 @@ void launch_gate_up(Queue& queue, const ExpertArgs& args, Grid grid, const GateU
 
 }  // namespace
 
+// One token: with more, the kernels of moe_decode.cu were measured to be faster.
 bool can_stage(const Queue& queue, const ExpertArgs& args) {
+  if (args.num_tokens != 1) return false;
   if (args.num_jobs > kMaxStagedJobs || args.top_k > kMaxStagedTopK) return false;
   if (args.num_tokens * args.top_k > kMaxFewChoices) return false;
   if (!is_aligned(args.x, 16)) return false;
