@@ -87,6 +87,7 @@ class Engine {
   Status open_state(Sequence& sequence);
   Status continue_kept(Sequence& sequence, KeptSequences::Entry kept, int64_t num_expected);
   Status advance(Sequence& sequence, bool& is_over);
+  Result<SampledToken> sample_head(Sequence& sequence);
   bool deliver(Sequence& sequence, SampledToken sampled);
   void finish(Sequence& sequence, FinishReason reason, Error error = {}) noexcept;
   void finish_with(Sequence& sequence, TokenEvent event) noexcept;
@@ -109,6 +110,7 @@ class Engine {
   KeptSequences kept_;
   SamplerScratch scratch_;
   std::vector<float> logits_;  // [vocab_size]
+  LogitsHead head_;
 
   std::thread thread_;  // last: starts when everything above exists
 };

@@ -125,15 +125,31 @@ Status Engine::continue_kept(Sequence& sequence, KeptSequences::Entry kept, int6
 Status Engine::advance(Sequence& sequence, bool& is_over) {
   try {
     const auto ids = sequence.next_ids(model_.prefill_chunk());
-    HS_RETURN_IF_ERROR(model_.extend(*sequence.state, ids, logits_));
+    bool has_head = false;
+    if (sequence.sampler.can_sample_head()) {
+      HS_ASSIGN_OR_RETURN(
+          has_head, model_.extend_head(*sequence.state, ids, options_.num_valid_tokens, head_));
+    }
+    if (!has_head) HS_RETURN_IF_ERROR(model_.extend(*sequence.state, ids, logits_));
     sequence.fed_ids.insert(sequence.fed_ids.end(), ids.begin(), ids.end());
     if (sequence.is_prefilling()) return {};
-    HS_ASSIGN_OR_RETURN(SampledToken sampled, sequence.sampler.sample(logits_, scratch_));
+    HS_ASSIGN_OR_RETURN(SampledToken sampled, has_head
+                                                  ? sample_head(sequence)
+                                                  : sequence.sampler.sample(logits_, scratch_));
     is_over = deliver(sequence, std::move(sampled));
     return {};
   } catch (const std::exception& error) {
     return fail(error_of(error));
   }
+}
+
+// From the largest logits, or from all of them where those do not settle it.
+Result<SampledToken> Engine::sample_head(Sequence& sequence) {
+  HS_ASSIGN_OR_RETURN(std::optional<SampledToken> sampled,
+                      sequence.sampler.sample_head(head_, scratch_));
+  if (sampled) return std::move(*sampled);
+  HS_RETURN_IF_ERROR(model_.read_logits(logits_));
+  return sequence.sampler.sample(logits_, scratch_);
 }
 
 // True when the answer has ended with this token.

@@ -5,6 +5,14 @@
 
 namespace hotset {
 
+Status Backend::read_head(int64_t /*num_valid*/, LogitsHead& /*head*/) {
+  return fail("this processor picks no logits", ErrorKind::kUnsupported);
+}
+
+Status Backend::read_logits(float* /*logits*/) {
+  return fail("this processor keeps no logits", ErrorKind::kUnsupported);
+}
+
 PagePoolShape page_pool_shape(const ModelConfig& config, bool mtp, int64_t value_bytes) {
   return {.num_layers = config.num_full_attention_layers() + (mtp ? 1 : 0),
           .num_key_value_heads = config.num_key_value_heads,

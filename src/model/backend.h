@@ -14,6 +14,7 @@
 #include "kvcache/state_pool.h"
 #include "model/config.h"
 #include "model/routing_listener.h"
+#include "request/logits_head.h"
 #include "telemetry/stage_clock.h"
 
 namespace hotset {
@@ -37,9 +38,16 @@ class Backend {
   [[nodiscard]] virtual int64_t max_logits() const = 0;
   // One step over all parts, at most `prefill_chunk` tokens in all. Writes the logits of the last
   // `num_logits` tokens, [num_logits, vocab_size], to host memory, and commits the sequences'
-  // lengths. After an error the parts' sequences are of no more use.
+  // lengths. After an error the parts' sequences are of no more use. Where has_heads(), `logits` may
+  // be null: they stay where they are.
   virtual Status forward(std::span<const SequencePart> parts, int64_t num_logits,
                          float* logits) = 0;
+
+  // Of the last logit row that forward() computed, until the next one: the largest of the first
+  // `num_valid`; all of them, [vocab_size]. Only where has_heads().
+  [[nodiscard]] virtual bool has_heads() const { return false; }
+  virtual Status read_head(int64_t num_valid, LogitsHead& head);
+  virtual Status read_logits(float* logits);
 
   // Drafts for the tokens of the last forward(): the ids that follow each of them.
   [[nodiscard]] virtual bool has_mtp() const = 0;

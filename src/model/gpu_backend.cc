@@ -6,12 +6,32 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <utility>
 
 #include "base/check.h"
 #include "base/checked_math.h"
 #include "experts/miss_split.h"
+#include "kernels/cuda/top_logits.h"
 
 namespace hotset {
+namespace {
+
+// What the groups' lists are together.
+void join_groups(std::span<const cuda::LogitGroup> groups, LogitsHead& head) {
+  head.largest.clear();
+  head.cut = -std::numeric_limits<float>::infinity();
+  head.all_finite = true;
+  for (const cuda::LogitGroup& group : groups) {
+    head.cut = std::max(head.cut, group.next);
+    if (group.not_finite != 0) head.all_finite = false;
+    for (int i = 0; i < cuda::kListedLogits && group.ids[i] >= 0; ++i) {
+      head.largest.push_back({group.ids[i], group.logits[i]});
+    }
+  }
+}
+
+}  // namespace
 
 GpuBackend::GpuBackend(std::unique_ptr<cuda::Runtime> runtime, const ModelConfig& config,
                        cpu::WorkerPool& pool, std::unique_ptr<ModelWeights> weights,
@@ -169,6 +189,11 @@ Status GpuBackend::create_step_buffers(const RopeTable& rope) {
   HS_ASSIGN_OR_RETURN(logits_device_, DeviceMemory::allocate(*runtime_, logits_bytes));
   HS_ASSIGN_OR_RETURN(logits_host_,
                       DeviceMemory::allocate(*runtime_, logits_bytes, cuda::MemoryKind::kPinned));
+  if (config_.vocab_size <= cuda::max_top_logits()) {
+    constexpr int64_t kBytes = cuda::kLogitGroups * static_cast<int64_t>(sizeof(cuda::LogitGroup));
+    HS_ASSIGN_OR_RETURN(head_,
+                        DeviceMemory::allocate(*runtime_, kBytes, cuda::MemoryKind::kPinned));
+  }
   return runtime_->synchronize(queue_.stream);
 }
 
@@ -300,7 +325,7 @@ Status GpuBackend::record_and_launch(int64_t num_tokens, int64_t num_logits) {
 // Steps that the CPU takes part in must be one launch, or the CPU could wait in the driver for the
 // GPU while the GPU waits for it. Other decode steps are recorded because they come again and
 // again.
-Status GpuBackend::run_step(int64_t num_tokens, int64_t num_logits) {
+Status GpuBackend::run_step(int64_t num_tokens, int64_t num_logits, bool logits_to_host) {
   HS_RETURN_IF_ERROR(queue_.status);
   const bool shared = experts_->needs_service(num_tokens);
   const bool decode = pieces_.size() == 1 && pieces_[0].max_tokens == 1;
@@ -311,7 +336,8 @@ Status GpuBackend::run_step(int64_t num_tokens, int64_t num_logits) {
     put_on_stream(num_tokens, num_logits, step_marks_);
   }
   if (shared) HS_RETURN_IF_ERROR(experts_->serve_step(num_tokens));
-  if (num_logits > 0) {
+  num_logits_ = num_logits;
+  if (num_logits > 0 && logits_to_host) {
     send(logits_host_.data(), logits_device_.data(), num_logits * config_.vocab_size * 4);
   }
   HS_RETURN_IF_ERROR(runtime_->synchronize(queue_.stream));
@@ -333,7 +359,7 @@ Status GpuBackend::forward(std::span<const SequencePart> parts, int64_t num_logi
            "{} tokens of {} sequences", num_tokens, parts.size());
   HS_RETURN_IF_ERROR(slots_->begin_step(experts_->num_staged(num_tokens)));
   write_input(parts);
-  const Status status = run_step(num_tokens, num_logits);
+  const Status status = run_step(num_tokens, num_logits, logits != nullptr);
   if (!status) {
     // What this step put on the stream must not touch memory that the next one hands out.
     const Status drained = runtime_->synchronize(queue_.stream);
@@ -341,11 +367,36 @@ Status GpuBackend::forward(std::span<const SequencePart> parts, int64_t num_logi
     if (drained) (void)experts_->recover();
     return fail(drained ? status.error() : drained.error());
   }
-  std::memcpy(logits, logits_host_.data(),
-              static_cast<size_t>(num_logits * config_.vocab_size) * sizeof(float));
+  if (logits != nullptr) {
+    std::memcpy(logits, logits_host_.data(),
+                static_cast<size_t>(num_logits * config_.vocab_size) * sizeof(float));
+  }
   for (const SequencePart& part : parts) {
     part.cache->commit(part.cache->num_tokens() + std::ssize(part.ids));
   }
+  return {};
+}
+
+Status GpuBackend::read_head(int64_t num_valid, LogitsHead& head) {
+  HS_CHECK(has_heads() && num_logits_ >= 1 && num_valid >= 1 && num_valid <= config_.vocab_size,
+           "the largest of {} logits, {} rows", num_valid, num_logits_);
+  cuda::top_logits(queue_, last_logits(), num_valid,
+                   reinterpret_cast<cuda::LogitGroup*>(head_.data()));
+  HS_RETURN_IF_ERROR(runtime_->synchronize(queue_.stream));
+  HS_RETURN_IF_ERROR(std::exchange(queue_.status, {}));
+  join_groups({reinterpret_cast<const cuda::LogitGroup*>(head_.data()),
+               static_cast<size_t>(cuda::kLogitGroups)},
+              head);
+  return {};
+}
+
+Status GpuBackend::read_logits(float* logits) {
+  HS_CHECK(num_logits_ >= 1, "no logits to read");
+  const int64_t bytes = config_.vocab_size * 4;
+  send(logits_host_.data(), last_logits(), bytes);
+  HS_RETURN_IF_ERROR(runtime_->synchronize(queue_.stream));
+  HS_RETURN_IF_ERROR(std::exchange(queue_.status, {}));
+  std::memcpy(logits, logits_host_.data(), static_cast<size_t>(bytes));
   return {};
 }
 

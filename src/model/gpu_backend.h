@@ -42,6 +42,9 @@ class GpuBackend final : public Backend {
   [[nodiscard]] StatePool& states() override { return *states_; }
   [[nodiscard]] int64_t max_logits() const override { return plan_.sizes.max_logits; }
   Status forward(std::span<const SequencePart> parts, int64_t num_logits, float* logits) override;
+  [[nodiscard]] bool has_heads() const override { return head_.data() != nullptr; }
+  Status read_head(int64_t num_valid, LogitsHead& head) override;
+  Status read_logits(float* logits) override;
   [[nodiscard]] bool has_mtp() const override { return false; }
   Status forward_mtp(const SequencePart& part, int64_t num_logits, float* logits) override;
   // While there is a clock, steps carry marks and are slower; their graphs are others.
@@ -108,7 +111,11 @@ class GpuBackend final : public Backend {
   [[nodiscard]] StepInput step_input(std::byte* base) const;
   void send(void* device, const void* host, int64_t bytes);
   void write_input(std::span<const SequencePart> parts);  // fills pieces_
-  Status run_step(int64_t num_tokens, int64_t num_logits);
+  Status run_step(int64_t num_tokens, int64_t num_logits, bool logits_to_host);
+  [[nodiscard]] const float* last_logits() const {
+    return reinterpret_cast<const float*>(logits_device_.data()) +
+           (num_logits_ - 1) * config_.vocab_size;
+  }
   Status record_and_launch(int64_t num_tokens, int64_t num_logits);
   void put_on_stream(int64_t num_tokens, int64_t num_logits);
   // The same between marks; null: without.
@@ -137,6 +144,8 @@ class GpuBackend final : public Backend {
   cuda::DeviceMemory input_host_;
   cuda::DeviceMemory logits_device_;
   cuda::DeviceMemory logits_host_;
+  cuda::DeviceMemory head_;        // pinned: kernels/cuda/top_logits.h writes there
+  int64_t num_logits_ = 0;         // rows in logits_device_
   std::vector<StepBatch> pieces_;  // of the step
   std::unique_ptr<ExpertSlots> slots_;
   std::unique_ptr<ExpertsRunner<cuda::Queue>> experts_;

@@ -224,7 +224,7 @@ Status LanguageModel::extend_by(SequenceState& sequence, std::span<const int32_t
     const int64_t num_logits = all_logits ? static_cast<int64_t>(count) : last ? 1 : 0;
     const SequencePart part{&cache, ids.first(count)};
     HS_RETURN_IF_ERROR(parts_->backend->forward({&part, 1}, num_logits, to));
-    to += num_logits * vocab_size();
+    if (to != nullptr) to += num_logits * vocab_size();
     ids = ids.subspan(count);
   }
   return {};
@@ -235,6 +235,20 @@ Status LanguageModel::extend(SequenceState& sequence, std::span<const int32_t> i
   HS_CHECK(static_cast<int64_t>(last_logits.size()) == vocab_size(), "{} logits for {}",
            last_logits.size(), vocab_size());
   return extend_by(sequence, ids, false, last_logits);
+}
+
+Result<bool> LanguageModel::extend_head(SequenceState& sequence, std::span<const int32_t> ids,
+                                        int64_t num_valid, LogitsHead& head) {
+  if (!parts_->backend->has_heads()) return false;
+  HS_RETURN_IF_ERROR(extend_by(sequence, ids, false, {}));
+  HS_RETURN_IF_ERROR(parts_->backend->read_head(num_valid, head));
+  return true;
+}
+
+Status LanguageModel::read_logits(std::span<float> last_logits) {
+  HS_CHECK(static_cast<int64_t>(last_logits.size()) == vocab_size(), "{} logits for {}",
+           last_logits.size(), vocab_size());
+  return parts_->backend->read_logits(last_logits.data());
 }
 
 Status LanguageModel::extend_all_logits(SequenceState& sequence, std::span<const int32_t> ids,

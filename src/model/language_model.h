@@ -103,6 +103,10 @@ class LanguageModel : public TokenModel {
   Status extend(SequenceState& sequence, std::span<const int32_t> ids,
                 std::span<float> last_logits) override;
 
+  Result<bool> extend_head(SequenceState& sequence, std::span<const int32_t> ids, int64_t num_valid,
+                           LogitsHead& head) override;
+  Status read_logits(std::span<float> last_logits) override;
+
   // As extend(), with the logits of every one of `ids`: fp32 [ids.size(), vocab_size].
   Status extend_all_logits(SequenceState& sequence, std::span<const int32_t> ids,
                            std::span<float> logits);

@@ -11,6 +11,7 @@
 #include <span>
 
 #include "base/result.h"
+#include "request/logits_head.h"
 
 namespace hotset {
 
@@ -44,6 +45,18 @@ class TokenModel {
   // error the sequence is of no more use; others are not affected.
   [[nodiscard]] virtual Status extend(SequenceState& sequence, std::span<const int32_t> ids,
                                       std::span<float> last_logits /* [vocab_size] */) = 0;
+
+  // The same with the largest of the first `num_valid` logits, for models that keep logits where
+  // reading all of them takes long. False: this model does not, and nothing has happened.
+  [[nodiscard]] virtual Result<bool> extend_head(SequenceState& /*sequence*/,
+                                                 std::span<const int32_t> /*ids*/,
+                                                 int64_t /*num_valid*/, LogitsHead& /*head*/) {
+    return false;
+  }
+  // All logits of the last extend_head(), if nothing was extended since.
+  [[nodiscard]] virtual Status read_logits(std::span<float> /*last_logits*/) {
+    return fail("this model has no logits to read", ErrorKind::kInternal);
+  }
 };
 
 }  // namespace hotset

@@ -19,10 +19,19 @@ class TokenHistory {
 
   void append_generated(int32_t token);
 
+  // What the history makes of one score.
+  [[nodiscard]] float penalized(int32_t id, float score) const;
+  // Can a score become larger? Then a small one can come out on top.
+  [[nodiscard]] bool can_raise() const {
+    return repetition_ < 1 || presence_ < 0 || frequency_ < 0;
+  }
+
   // scores[id] for every id of the history; ids beyond the scores are skipped.
   void apply_penalties(std::span<float> scores) const;
 
  private:
+  [[nodiscard]] float changed(float score, int32_t count) const;
+
   float repetition_;
   float presence_;
   float frequency_;

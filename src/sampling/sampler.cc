@@ -40,11 +40,7 @@ Result<SampledToken> Sampler::sample(std::span<const float> logits, SamplerScrat
   HS_CHECK(num_valid_tokens_ > 0 && static_cast<size_t>(num_valid_tokens_) <= logits.size(),
            "{} valid tokens, {} logits", num_valid_tokens_, logits.size());
   logits = logits.first(static_cast<size_t>(num_valid_tokens_));
-  if (!all_finite(logits)) {
-    return fail(fmt::format("numerical: the model's logits are not finite at output token {}",
-                            num_sampled_ + 1),
-                ErrorKind::kInternal);
-  }
+  if (!all_finite(logits)) return fail(not_finite());
   scratch.scores.assign(logits.begin(), logits.end());
   shape_scores(scratch.scores);
   SampledToken out;
@@ -55,9 +51,19 @@ Result<SampledToken> Sampler::sample(std::span<const float> logits, SamplerScrat
     const auto n = static_cast<size_t>(*params_.num_logprobs);
     if (n > 0) out.top_logprobs = top_logprobs(logits, normalizer, n);
   }
-  history_.append_generated(out.token);
-  ++num_sampled_;
+  remember(out.token);
   return out;
+}
+
+Error Sampler::not_finite() const {
+  return {ErrorKind::kInternal,
+          fmt::format("numerical: the model's logits are not finite at output token {}",
+                      num_sampled_ + 1)};
+}
+
+void Sampler::remember(int32_t token) {
+  history_.append_generated(token);
+  ++num_sampled_;
 }
 
 void Sampler::shape_scores(std::span<float> scores) const {
@@ -85,6 +91,10 @@ Result<int32_t> Sampler::choose(SamplerScratch& scratch) const {
   keep_top_k(params_.top_k, candidates);
   keep_top_p(params_.top_p, candidates);
   keep_min_p(params_.min_p, candidates);
+  return draw(candidates);
+}
+
+int32_t Sampler::draw(std::span<const Candidate> candidates) const {
   return draw_candidate(uniform_draw(seed_, static_cast<uint64_t>(num_sampled_)), candidates);
 }
 

@@ -7,10 +7,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "base/result.h"
+#include "request/logits_head.h"
 #include "request/sampling_params.h"
 #include "request/token_event.h"
 #include "sampling/filters.h"
@@ -40,9 +42,25 @@ class Sampler {
   // Chooses the next token and remembers it. Fails with "numerical: …" on a NaN or an infinity.
   [[nodiscard]] Result<SampledToken> sample(std::span<const float> logits, SamplerScratch& scratch);
 
+  // The same token from the largest logits alone, or nothing where a smaller one could matter: then
+  // nothing has changed, and sample() is to be asked with all of them.
+  [[nodiscard]] Result<std::optional<SampledToken>> sample_head(const LogitsHead& head,
+                                                                SamplerScratch& scratch);
+  // Could sample_head() find a token at all?
+  [[nodiscard]] bool can_sample_head() const;
+
  private:
   void shape_scores(std::span<float> scores) const;
   Result<int32_t> choose(SamplerScratch& scratch) const;
+  [[nodiscard]] Error not_finite() const;
+  [[nodiscard]] int32_t draw(std::span<const Candidate> candidates) const;
+  void remember(int32_t token);
+
+  // sampling/sampler_head.cc
+  [[nodiscard]] float shaped(int32_t token, float logit) const;
+  void list_head(const LogitsHead& head, std::vector<Candidate>& candidates) const;
+  [[nodiscard]] std::optional<int32_t> choose_in_head(float cut,
+                                                      std::vector<Candidate>& candidates) const;
 
   SamplingParams params_;
   uint64_t seed_;

@@ -208,6 +208,27 @@ TEST(Engine, LogitsThatAreNotNumbersEndTheRequest) {
   EXPECT_EQ(read_all(*f.submit({199})).finish, FinishReason::kStop);
 }
 
+// The largest logits settle a greedy answer; five candidates are more than the model hands over.
+TEST(Engine, SamplesFromTheLargestLogitsAndAsksForAllWhereTheseDoNotSettle) {
+  EngineFixture with({}, {.has_heads = true}), without;
+  EXPECT_EQ(read_all(*with.submit({50, 150})).tokens, read_all(*without.submit({50, 150})).tokens);
+  EXPECT_EQ(with.model.num_logits_read, 0);
+  SamplingParams params = with_max_tokens(20);
+  params.top_k = 5;
+  params.seed = 3;
+  const auto text = [&](EngineFixture& f) {
+    return read_all(**f.engine->submit({"id", {50, 60}, params})).tokens;
+  };
+  EXPECT_EQ(text(with), text(without));
+  EXPECT_GE(with.model.num_logits_read, 1);
+  with.model.set_logits_hook([](const std::vector<int32_t>&, std::span<float> logits) {
+    logits[7] = std::numeric_limits<float>::quiet_NaN();
+  });
+  const Outcome out = read_all(*with.submit({20}));
+  EXPECT_EQ(out.finish, FinishReason::kError);
+  EXPECT_EQ(out.error.message.rfind("numerical", 0), 0u) << out.error.message;
+}
+
 TEST(Engine, AReaderThatNeverReadsLosesItsRequest) {
   EngineFixture f({}, {.vocab_size = 300, .max_tokens = 100'000});
   SamplingParams params;

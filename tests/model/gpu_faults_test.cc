@@ -206,5 +206,37 @@ TEST_F(GpuFaults, NoStepAllocatesOnTheGpu) {
   }
 }
 
+// Steps with marks between their stages, and logits that are picked on the device.
+TEST_F(GpuFaults, EveryCallThatFailsInATimedStepEndsThatStepOnly) {
+  auto made = create(-1);
+  ASSERT_TRUE(made) << made.error().message;
+  GpuBackend& backend = **made;
+  StageClock clock;
+  backend.set_clock(&clock);
+  const auto timed = [&]() -> Status {
+    HS_RETURN_IF_ERROR(run(backend, 2));
+    LogitsHead head;
+    HS_RETURN_IF_ERROR(backend.read_head(config_.vocab_size, head));
+    std::vector<float> logits(static_cast<size_t>(config_.vocab_size));
+    return backend.read_logits(logits.data());
+  };
+  int64_t num_failures = 0;
+  for (int64_t n = 0;; ++n) {
+    ASSERT_LT(n, 100000);
+    runtime_->fail_call(n);
+    const Status status = timed();
+    if (runtime_->num_calls() <= n) break;
+    runtime_->fail_call(-1);
+    num_failures += status ? 0 : 1;
+    EXPECT_FALSE(status) << "call " << n << ", " << runtime_->failed_call() << ", went unnoticed";
+    const Status next = timed();
+    ASSERT_TRUE(next) << "after " << runtime_->failed_call() << ": " << next.error().message;
+  }
+  EXPECT_GT(num_failures, 50);
+  EXPECT_GT(clock[Stage::kExperts].calls, 0);
+  made->reset();
+  EXPECT_EQ(num_leaked_, 0);
+}
+
 }  // namespace
 }  // namespace hotset

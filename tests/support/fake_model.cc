@@ -2,6 +2,7 @@
 #include "support/fake_model.h"
 
 #include <algorithm>
+#include <cmath>
 #include <thread>
 #include <utility>
 
@@ -63,6 +64,31 @@ Status FakeModel::extend(SequenceState& sequence, std::span<const int32_t> ids,
   std::fill(last_logits.begin(), last_logits.end(), 0.0f);
   last_logits[static_cast<size_t>(script_(state.ids))] = 20.0f;
   if (logits_hook_) logits_hook_(state.ids, last_logits);
+  return {};
+}
+
+Result<bool> FakeModel::extend_head(SequenceState& sequence, std::span<const int32_t> ids,
+                                    int64_t num_valid, LogitsHead& head) {
+  if (!options_.has_heads) return false;
+  kept_logits_.resize(static_cast<size_t>(options_.vocab_size));
+  HS_RETURN_IF_ERROR(extend(sequence, ids, kept_logits_));
+  head.largest.clear();
+  head.all_finite = true;
+  for (int32_t id = 0; id < num_valid; ++id) {
+    const float logit = kept_logits_[static_cast<size_t>(id)];
+    head.largest.push_back({id, logit});
+    head.all_finite = head.all_finite && std::isfinite(logit);
+  }
+  std::stable_sort(head.largest.begin(), head.largest.end(),
+                   [](const auto& a, const auto& b) { return a.logit > b.logit; });
+  head.cut = head.largest[2].logit;
+  head.largest.resize(2);
+  return true;
+}
+
+Status FakeModel::read_logits(std::span<float> last_logits) {
+  ++num_logits_read;
+  std::copy(kept_logits_.begin(), kept_logits_.end(), last_logits.begin());
   return {};
 }
 

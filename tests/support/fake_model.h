@@ -22,6 +22,7 @@ struct FakeModelOptions {
   std::chrono::microseconds extend_time{0};
   size_t max_sequences = 1000;              // more fail with ErrorKind::kResource
   int64_t max_reserved = int64_t{1} << 40;  // tokens of all sequences; more fail likewise
+  bool has_heads = false;                   // keeps logits and gives the two largest
 };
 
 class FakeModel : public TokenModel {
@@ -43,6 +44,10 @@ class FakeModel : public TokenModel {
   Status extend(SequenceState& sequence, std::span<const int32_t> ids,
                 std::span<float> last_logits) override;
 
+  Result<bool> extend_head(SequenceState& sequence, std::span<const int32_t> ids, int64_t num_valid,
+                           LogitsHead& head) override;
+  Status read_logits(std::span<float> last_logits) override;
+
   void set_fault(Fault fault) { fault_ = std::move(fault); }
   void set_logits_hook(LogitsHook hook) { logits_hook_ = std::move(hook); }
 
@@ -55,12 +60,14 @@ class FakeModel : public TokenModel {
   std::atomic<int64_t> num_sequences_alive{0};
   std::atomic<int64_t> num_sequences_made{0};
   std::atomic<int64_t> num_reserved{0};
+  std::atomic<int64_t> num_logits_read{0};
 
  private:
   FakeModelOptions options_;
   Script script_;
   Fault fault_;
   LogitsHook logits_hook_;
+  std::vector<float> kept_logits_;
   std::mutex gate_mutex_;
   std::condition_variable gate_opened_;
   bool gate_is_open_ = true;
