@@ -23,8 +23,8 @@ constexpr int64_t kHostBytes = 512 * kMiB;
 constexpr int kRounds = 3;
 constexpr int kCopiesBesideReads = 12;  // 15 to 60 ms of copies
 
-// Expert products of a token read their weights at 110 of 150 GB/s (docs/performance.md).
-constexpr double kExpertShareOfRead = 0.73;
+// What expert products of a few tokens reach of a plain read (docs/performance.md).
+constexpr double kExpertShareOfRead = 0.85;
 // A kernel of a decode step beyond an empty one: its first loads and its last stores.
 constexpr double kKernelLatency = 3e-6;
 
@@ -249,7 +249,7 @@ MachineRates typical_rates() {
           .cpu_flops = 1.5e12,
           .gpu_flops = 60e12,
           .handshake_s = 5e-6,
-          .fetch_s = 5e-6,
+          .fetch_s = 20e-6,  // 5 to start; the fetched experts' products begin when all are there
           .node_s = 4.5e-6};
 }
 

@@ -31,6 +31,18 @@ void join_groups(std::span<const cuda::LogitGroup> groups, LogitsHead& head) {
   }
 }
 
+// None unless they shorten the layer clearly: rates are not known to the last fifth, and RAM's
+// bandwidth is shared.
+int32_t worthwhile_fetches(const MachineRates& rates, const ExpertCost& cost,
+                           std::span<const int32_t> tokens) {
+  constexpr double kClearly = 0.8;
+  const MissSplit split = split_misses(rates, cost, tokens, 0);
+  const double alone_s = rates.handshake_s + static_cast<double>(tokens.size()) *
+                                                 static_cast<double>(cost.bytes) /
+                                                 rates.cpu_bytes_per_s;
+  return split.layer_s < kClearly * alone_s ? split.num_fetched : 0;
+}
+
 }  // namespace
 
 GpuBackend::GpuBackend(std::unique_ptr<cuda::Runtime> runtime, const ModelConfig& config,
@@ -223,7 +235,7 @@ std::vector<int32_t> GpuBackend::fetched_by_missed() const {
   std::vector<int32_t> fetched, tokens;
   for (int64_t missed = 0; missed <= config_.num_experts; ++missed, tokens.push_back(1)) {
     const double share = options_.fetch_share * static_cast<double>(missed);
-    fetched.push_back(by_rates ? split_misses(plan_.rates, cost, tokens, 0).num_fetched
+    fetched.push_back(by_rates ? worthwhile_fetches(plan_.rates, cost, tokens)
                                : static_cast<int32_t>(std::lround(share)));
   }
   return fetched;
