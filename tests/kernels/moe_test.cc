@@ -205,6 +205,23 @@ TEST(Moe, FewTokensHaveTheBitsOfMany) {
   }
 }
 
+// A thread that was dealt no work once took a unit to see where its weights lie, and left it.
+TEST(Moe, MoreThreadsThanWorkLeaveNothingOut) {
+  const int64_t hidden = 128;
+  const Experts experts = make_experts(encodings()[0], 7, hidden, 64, false);
+  const std::vector<float> x = random_floats(hidden, 6);
+  const Isa isa = cpu::detect_isa();
+  cpu::WorkerPool one(1), many(15);
+  for (const std::vector<int32_t>& ids : {std::vector<int32_t>{-1, 4, -1}, {2, -1, 5}}) {
+    const Routing few{.ids = ids, .weights = {1, 1, 1}, .top_k = 3};
+    const std::vector<float> want = run(experts, few, x, isa, Arithmetic::kFast, one, true);
+    for (int i = 0; i < 20; ++i) {
+      const std::vector<float> got = run(experts, few, x, isa, Arithmetic::kFast, many, true);
+      ASSERT_EQ(0, std::memcmp(got.data(), want.data(), got.size() * sizeof(float)));
+    }
+  }
+}
+
 // Rows that are summed afterwards, in the router's order, have the bits of moe_experts' sums.
 TEST(Moe, OutputsAreTheSummandsOfTheSums) {
   const int64_t tokens = 1030, hidden = 48;

@@ -55,7 +55,8 @@ class MoePass::GateUpWalk {
   GateUpWalk(MoePass& pass, int worker)
       : pass_(pass), cost_(even_share(pass.dealt_cost_, worker, pass.num_workers_)) {}
 
-  Chunk next() {
+  // Of what was dealt to this thread.
+  Chunk next_dealt() {
     while (dealt_ < pass_.num_active_) {
       const ActiveExpert& expert = pass_.active_[dealt_];
       Range tiles = tile_share(cost_, before_, expert.unit_cost, expert.num_tiles);
@@ -69,6 +70,11 @@ class MoePass::GateUpWalk {
       done_ = 0;
       dealt_ = before_ < cost_.end ? dealt_ + 1 : pass_.num_active_;
     }
+    return {};
+  }
+
+  Chunk next() {
+    if (const Chunk dealt = next_dealt(); dealt.expert != nullptr) return dealt;
     const int64_t unit = pass_.next_unit_.fetch_add(1, std::memory_order_relaxed);
     if (unit >= pass_.num_units_) return {};
     const ActiveExpert* expert = &pass_.active_[taken_];
@@ -181,7 +187,7 @@ void MoePass::prepare_inputs(int worker) {
   prepare_token_inputs(worker);
   if (any_per_slot_) prepare_slot_inputs(even_share(num_slots_, worker, num_workers_));
   Ahead ahead(reads_ahead_ ? kAheadBytes : 0);
-  const Chunk first = GateUpWalk(*this, worker).next();
+  const Chunk first = GateUpWalk(*this, worker).next_dealt();
   queue_.pool.barrier([&] {
     return ahead([&](int64_t i) -> std::span<const std::byte> {
       if (i > 0 || first.expert == nullptr) return {};
