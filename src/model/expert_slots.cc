@@ -272,13 +272,14 @@ cuda::ExpertAddress ExpertSlots::address_in(const std::byte* record, int64_t lay
 Status ExpertSlots::begin_step(int64_t num_staged) {
   if (!cache_) return {};
   size_t done = 0;
-  for (; done < copies_.size(); ++done) {
-    HS_ASSIGN_OR_RETURN(const bool is_done, queue_.runtime.is_done(copies_[done].done));
-    if (!is_done) break;
-    cache_->commit_insertion(copies_[done].slot);
-    spare_events_.push_back(copies_[done].done);
+  Result<bool> is_done = true;
+  while (done < copies_.size()) {
+    is_done = queue_.runtime.is_done(copies_[done].done);
+    if (!is_done || !*is_done) break;
+    ++done;
   }
-  copies_.erase(copies_.begin(), copies_.begin() + static_cast<std::ptrdiff_t>(done));
+  commit_copies(done);
+  if (!is_done) return fail(is_done.error());
   ++step_;
   if (num_staged > 0) {
     HS_RETURN_IF_ERROR(lend_staging(num_staged));
@@ -286,6 +287,15 @@ Status ExpertSlots::begin_step(int64_t num_staged) {
     HS_RETURN_IF_ERROR(take_back_staging());
   }
   return send_changes();
+}
+
+// The first `count` copies are over.
+void ExpertSlots::commit_copies(size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    cache_->commit_insertion(copies_[i].slot);
+    spare_events_.push_back(copies_[i].done);
+  }
+  copies_.erase(copies_.begin(), copies_.begin() + static_cast<std::ptrdiff_t>(count));
 }
 
 int64_t ExpertSlots::max_missing() const {
@@ -306,8 +316,14 @@ Status ExpertSlots::lend_staging(int64_t num_staged) {
     if (wanted <= 0) return {};
     std::vector<int32_t> slots(static_cast<size_t>(wanted));
     if (!cache_->lend(slots)) {
-      return fail(fmt::format("{} expert slots can't be lent to a prefill", wanted),
-                  ErrorKind::kInternal);
+      if (copies_.empty()) {
+        return fail(fmt::format("{} expert slots can't be lent to a prefill", wanted),
+                    ErrorKind::kInternal);
+      }
+      // Slots that are being filled can't be lent before they are.
+      HS_RETURN_IF_ERROR(queue_.runtime.synchronize(copy_stream_));
+      commit_copies(copies_.size());
+      continue;
     }
     for (const int32_t slot : slots) {
       staging_[lent_.size() % 2].push_back(slot_data(slot));
@@ -321,19 +337,26 @@ Status ExpertSlots::take_back_staging() {
   cache_->give_back(lent_);
   lent_.clear();
   for (std::vector<std::byte*>& area : staging_) area.clear();
-  for (const Insertion& insertion : cache_->plan_fill(step_)) {
-    HS_RETURN_IF_ERROR(start_copy(insertion));
-  }
-  return {};
+  return start_copies(cache_->plan_fill(step_));
 }
 
 // The step that read the table last is over, and the next one comes after these changes on the
 // stream: an evicted slot may be written at once.
-Status ExpertSlots::start_copies() {
-  for (const Insertion& insertion : cache_->plan_insertions(step_)) {
-    HS_RETURN_IF_ERROR(start_copy(insertion));
+Status ExpertSlots::start_insertions() {
+  return start_copies(cache_->plan_insertions(step_));
+}
+
+// After one that fails the others are called off.
+Status ExpertSlots::start_copies(std::span<const Insertion> planned) {
+  Status status;
+  for (const Insertion& insertion : planned) {
+    if (status) {
+      status = start_copy(insertion);
+    } else {
+      cache_->abort_insertion(insertion.slot);
+    }
   }
-  return {};
+  return status;
 }
 
 Status ExpertSlots::start_copy(const Insertion& insertion) {
@@ -373,9 +396,17 @@ Status ExpertSlots::send_changes() {
                                      : address_in(slot_data(change.slot), layer, change.expert);
     list[(*count)++] = {index, address};
   }
+  if (table_is_stale_) {
+    HS_RETURN_IF_ERROR(queue_.runtime.copy(addresses_.data(), host_addresses_.data(),
+                                           addresses_.size(), queue_.stream));
+    HS_RETURN_IF_ERROR(queue_.runtime.synchronize(queue_.stream));
+    table_is_stale_ = false;
+    return {};
+  }
   if (*count == 0) return {};
   cuda::apply_address_changes(queue_, reinterpret_cast<cuda::ExpertAddress*>(addresses_.data()),
                               list, count, *count);
+  table_is_stale_ = !queue_.status.has_value();
   return queue_.status;
 }
 

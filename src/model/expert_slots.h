@@ -100,7 +100,7 @@ class ExpertSlots {
       const std::span<const uint16_t> ids = ids_of(layer);
       if (!ids.empty()) cache_->use(index_in_cache(layer), step_, ids);
     }
-    return start_copies();
+    return start_insertions();
   }
   [[nodiscard]] const SlotCacheCounts* cache_counts() const {
     return cache_ ? &cache_->counts() : nullptr;
@@ -126,7 +126,9 @@ class ExpertSlots {
   Status fill_all();
   Status fill_by_cache();
   Status copy_record(int64_t layer, int64_t expert, int64_t slot, cuda::Stream stream);
-  Status start_copies();
+  void commit_copies(size_t count);
+  Status start_insertions();
+  Status start_copies(std::span<const Insertion> planned);
   Status start_copy(const Insertion& insertion);
   Status send_changes();
   Status lend_staging(int64_t num_staged);
@@ -154,6 +156,7 @@ class ExpertSlots {
   std::vector<int32_t> lent_;       // slots that serve as staging areas
   cuda::DeviceMemory own_staging_;  // where there are too few slots to lend
   std::array<std::vector<std::byte*>, 2> staging_;
+  bool table_is_stale_ = false;  // changes did not reach the device: all of it is sent anew
   int64_t step_ = 0;
   int64_t copied_bytes_ = 0;
 };

@@ -227,7 +227,7 @@ Status GpuBackend::create_experts() {
       slots_, ExpertSlots::create(queue_, *host_, *weights_.views, plan_.placement.num_slots));
   HS_ASSIGN_OR_RETURN(experts_, Runner::create(queue_, cpu_queue_, config_, *host_, *slots_,
                                                workspace_.shape.max_chunk));
-  experts_->fix_prefill_fetch_share(options_.fetch_share);
+  experts_->fix_prefill_fetch_share(banks_are_pinned_ ? options_.fetch_share : 0);
   return experts_->set_fetched(fetched_by_missed());
 }
 
@@ -342,11 +342,12 @@ Status GpuBackend::record_and_launch(int64_t num_tokens, int64_t num_logits) {
 
 // Steps that the CPU takes part in must be one launch, or the CPU could wait in the driver for the
 // GPU while the GPU waits for it. Other decode steps are recorded because they come again and
-// again.
+// again, unless experts are staged for them.
 Status GpuBackend::run_step(int64_t num_tokens, int64_t num_logits, bool logits_to_host) {
   HS_RETURN_IF_ERROR(queue_.status);
   const bool shared = experts_->needs_service(num_tokens);
-  const bool decode = pieces_.size() == 1 && pieces_[0].max_tokens == 1;
+  const bool decode =
+      pieces_.size() == 1 && pieces_[0].max_tokens == 1 && experts_->num_staged(num_tokens) == 0;
   if (shared || (decode && options_.record_graphs)) {
     HS_RETURN_IF_ERROR(record_and_launch(num_tokens, num_logits));
   } else {
@@ -360,6 +361,10 @@ Status GpuBackend::run_step(int64_t num_tokens, int64_t num_logits, bool logits_
   }
   HS_RETURN_IF_ERROR(runtime_->synchronize(queue_.stream));
   HS_RETURN_IF_ERROR(queue_.status);
+  if (shared && experts_->was_given_up()) {
+    return fail("the GPU did not wait any longer for the CPU's experts: the process stood still",
+                ErrorKind::kInternal);
+  }
   if (clock_ != nullptr && step_marks_ != nullptr) {
     HS_RETURN_IF_ERROR(step_marks_->collect(*clock_));
   }
@@ -375,9 +380,11 @@ Status GpuBackend::forward(std::span<const SequencePart> parts, int64_t num_logi
   for (const SequencePart& part : parts) num_tokens += std::ssize(part.ids);
   HS_CHECK(parts.size() == 1 || num_tokens <= workspace_.shape.max_chunk,
            "{} tokens of {} sequences", num_tokens, parts.size());
-  HS_RETURN_IF_ERROR(slots_->begin_step(experts_->num_staged(num_tokens)));
-  write_input(parts);
-  const Status status = run_step(num_tokens, num_logits, logits != nullptr);
+  Status status = slots_->begin_step(experts_->num_staged(num_tokens));
+  if (status) {
+    write_input(parts);
+    status = run_step(num_tokens, num_logits, logits != nullptr);
+  }
   if (!status) {
     // What this step put on the stream must not touch memory that the next one hands out.
     const Status drained = runtime_->synchronize(queue_.stream);
@@ -400,8 +407,9 @@ Status GpuBackend::read_head(int64_t num_valid, LogitsHead& head) {
            "the largest of {} logits, {} rows", num_valid, num_logits_);
   cuda::top_logits(queue_, last_logits(), num_valid,
                    reinterpret_cast<cuda::LogitGroup*>(head_.data()));
+  const Status launched = std::exchange(queue_.status, {});
   HS_RETURN_IF_ERROR(runtime_->synchronize(queue_.stream));
-  HS_RETURN_IF_ERROR(std::exchange(queue_.status, {}));
+  HS_RETURN_IF_ERROR(launched);
   join_groups({reinterpret_cast<const cuda::LogitGroup*>(head_.data()),
                static_cast<size_t>(cuda::kLogitGroups)},
               head);
@@ -412,8 +420,9 @@ Status GpuBackend::read_logits(float* logits) {
   HS_CHECK(num_logits_ >= 1, "no logits to read");
   const int64_t bytes = config_.vocab_size * 4;
   send(logits_host_.data(), last_logits(), bytes);
+  const Status launched = std::exchange(queue_.status, {});
   HS_RETURN_IF_ERROR(runtime_->synchronize(queue_.stream));
-  HS_RETURN_IF_ERROR(std::exchange(queue_.status, {}));
+  HS_RETURN_IF_ERROR(launched);
   std::memcpy(logits, logits_host_.data(), static_cast<size_t>(bytes));
   return {};
 }

@@ -228,6 +228,12 @@ Status Runner::serve_step(int64_t num_tokens) {
   return {};
 }
 
+bool Runner::was_given_up() const {
+  const std::atomic_ref<uint32_t> abort(exchange_.flags->abort);
+  const std::atomic_ref<uint32_t> expired(exchange_.flags->expired);
+  return abort.load() != 0 || expired.load() != 0;
+}
+
 Status Runner::recover() {
   if (slots_.all_resident()) return {};
   cuda::Runtime& runtime = queue_.runtime;

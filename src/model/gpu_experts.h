@@ -87,6 +87,9 @@ class ExpertsRunner<cuda::Queue> {
   Status serve_step(int64_t num_tokens);
   // After it is over: what its routers chose, for the slot cache.
   Status end_step(int64_t num_tokens);
+  // Once the stream has drained: has a wait of this step ended without its answer? Its results are
+  // void then.
+  [[nodiscard]] bool was_given_up() const;
   // After such a step failed and the stream has drained: both sides count from the same number.
   Status recover();
 
