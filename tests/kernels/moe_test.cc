@@ -257,6 +257,29 @@ TEST(Moe, NoChoiceLeavesAllRowsAlone) {
   }
 }
 
+TEST(Moe, NoChoiceAtAllSumsToZero) {
+  cpu::WorkerPool pool(2);
+  const Experts experts = make_experts(encodings()[0], 2, 32, 32, false);
+  const Routing routing{.ids = {-1, -1}, .weights = {1, 1}, .top_k = 2};
+  const std::vector<float> x = random_floats(32, 1);
+  for (const float y : run(experts, routing, x, cpu::detect_isa(), Arithmetic::kFast, pool)) {
+    EXPECT_EQ(y, 0.0f);
+  }
+}
+
+TEST(Moe, AnExpertChosenTwiceByATokenGivesTwoRows) {
+  const int64_t hidden = 48;
+  cpu::WorkerPool pool(3);
+  const Experts experts = make_experts(encodings()[0], 5, hidden, 32, false);
+  const std::vector<float> x = random_floats(hidden, 1);
+  const Isa isa = cpu::detect_isa();
+  const Routing once{.ids = {3}, .weights = {1}, .top_k = 1};
+  const Routing twice{.ids = {3, 3, 3}, .weights = {1, 1, 1}, .top_k = 3};
+  const std::vector<float> want = run(experts, once, x, isa, Arithmetic::kFast, pool, true);
+  const std::vector<float> rows = run(experts, twice, x, isa, Arithmetic::kFast, pool, true);
+  for (size_t i = 0; i < rows.size(); ++i) EXPECT_EQ(rows[i], want[i % want.size()]);
+}
+
 TEST(Moe, TokensWithoutExpertsAreZero) {
   cpu::WorkerPool pool(2);
   const Experts experts = make_experts(encodings()[1], 2, 24, 16, false);

@@ -104,6 +104,7 @@ class MoePass::DownWalk {
   }
   // What was dealt, the i-th run of weights in the order of reading.
   [[nodiscard]] std::span<const std::byte> dealt_run(int64_t i) const {
+    if (pass_.num_active_ == 0) return {};
     const int64_t runs = pass_.each_output_ ? 1 : pass_.num_active_;
     if (dealt_.begin + i / runs >= dealt_.end) return {};
     const Chunk chunk = unit(dealt_.begin + i / runs);

@@ -206,7 +206,10 @@ void MoePass::plan_gate_up() {
 void MoePass::plan_down() {
   const int64_t num_tiles = ceil_div(batch_.hidden, kTileRows);
   const int64_t rows = each_output_ ? num_active_ : 1;
-  partial_slots_ = each_output_ ? std::min(batch_.num_tokens, num_slots_) : num_slots_;
+  partial_slots_ = each_output_ ? 0 : num_slots_;
+  for (int64_t i = 0; i < num_active_ && each_output_; ++i) {
+    partial_slots_ = std::max(partial_slots_, active_[i].num_slots);
+  }
   const int64_t wanted =
       std::max<int64_t>(1, ceil_div(rows * num_tiles, num_workers_ * kDownUnits));
   down_tiles_ = std::min({wanted, most_down_tiles(partial_slots_), num_tiles});

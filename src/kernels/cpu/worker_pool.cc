@@ -118,7 +118,7 @@ bool WorkerPool::arrive_last() {
 bool WorkerPool::watch(const Counter& counter, uint32_t value) const {
   using Clock = std::chrono::steady_clock;
   Clock::time_point deadline{};
-  for (int round = 0;; ++round) {
+  for (;;) {
     for (int i = 0; i < 64; ++i) {
       if (counter.load(std::memory_order_acquire) != value) return true;
       relax();
@@ -128,7 +128,7 @@ bool WorkerPool::watch(const Counter& counter, uint32_t value) const {
       continue;
     }
     const Clock::time_point now = Clock::now();
-    if (round == 0) deadline = now + std::chrono::microseconds(spin_us_);
+    if (deadline == Clock::time_point{}) deadline = now + std::chrono::microseconds(spin_us_);
     if (now >= deadline) break;
   }
   for (int i = 0; i < 4; ++i) {
