@@ -12,6 +12,7 @@
 #include "model/backend.h"
 #include "model/gpu_experts.h"
 #include "model/gpu_weights.h"
+#include "model/split_prefill.h"
 
 namespace hotset {
 namespace {
@@ -97,7 +98,8 @@ PlacementInput placement_input(const ModelConfig& config, const GpuForm& form,
   if (options.max_slots >= 0) in.max_slots = options.max_slots;
   in.min_slots = std::min<int64_t>({1, sizes.slots.num_experts, in.max_slots.value_or(1)});
   in.bank_bytes = form.bank_bytes;
-  in.host_bytes = kProgramBytes + sizes.input_bytes + sizes.logits_bytes;
+  in.host_bytes = kProgramBytes + sizes.input_bytes + sizes.logits_bytes +
+                  SplitPrefill::host_bytes(config, sizes.rows.max_chunk);
   in.ram_margin_bytes = kRamMarginBytes;
   in.load = {.num_layers = static_cast<int32_t>(sizes.num_moe_layers),
              .num_experts = static_cast<int32_t>(config.num_experts),

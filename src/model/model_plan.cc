@@ -39,7 +39,7 @@ Result<int64_t> cpu_context(const ModelConfig& c, const ModelOptions& options, i
   const int64_t asked = options.max_model_len;
   HS_ASSIGN_OR_RETURN(const int64_t budget, ram_budget(options));
   const int64_t left = budget - weights;
-  const char* flag = options.ram_bytes > 0 ? " (--ram)" : "";
+  const char* flag = options.ram_bytes > 0 && budget == options.ram_bytes ? " (--ram)" : "";
   if (left <= 0) {
     return fail(fmt::format("the weights take {} in memory and {} may be used{}",
                             bytes_text(weights), bytes_text(budget), flag),
@@ -48,7 +48,14 @@ Result<int64_t> cpu_context(const ModelConfig& c, const ModelOptions& options, i
   const int64_t token_bytes =
       std::max<int64_t>(1, kv_bytes_per_token(c, kv_type_bytes(options.kv_type)));
   const int64_t fits = left / 2 / token_bytes / kPageTokens * kPageTokens;
-  if (asked > fits || fits == 0) {
+  if (fits == 0) {
+    return fail(
+        fmt::format("{} may be used{}: the weights take {} of it, and what is left does not "
+                    "hold a context of {} tokens",
+                    bytes_text(budget), flag, bytes_text(weights), kPageTokens),
+        ErrorKind::kResource);
+  }
+  if (asked > fits) {
     return fail(
         fmt::format("a context of {} tokens takes {} of KV cache, and {} are left for it "
                     "beside the weights{}; --max-model-len {} fits",
@@ -134,6 +141,12 @@ Status Planner::plan_cpu() {
                              options.max_num_seqs},
               {"workspace", workspace_bytes(config, rows, {})}};
   for (const PlacementLine& line : plan.ram) plan.ram_used_bytes += line.bytes;
+  if (options.ram_bytes > 0 && plan.ram_used_bytes > options.ram_bytes) {
+    return fail(fmt::format("RAM: {} are needed and --ram allows {}: raise it, or lower "
+                            "--max-model-len or --prefill-chunk",
+                            bytes_text(plan.ram_used_bytes), bytes_text(options.ram_bytes)),
+                ErrorKind::kResource);
+  }
   return {};
 }
 

@@ -77,6 +77,12 @@ Result<std::unique_ptr<SplitPrefill>> SplitPrefill::create(
   return split;
 }
 
+int64_t SplitPrefill::host_bytes(const ModelConfig& config, int64_t max_tokens) {
+  const int64_t tokens = std::min(max_tokens, kMaxTokens);
+  const int64_t pairs = tokens * (config.num_experts_per_tok + 1);
+  return (tokens + pairs) * config.hidden_size * 4 + 2 * pairs * 4;
+}
+
 Status SplitPrefill::allocate() {
   cuda::Runtime& runtime = queue_.runtime;
   const int64_t pairs = max_tokens_ * top_k_;

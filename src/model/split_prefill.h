@@ -45,6 +45,8 @@ class SplitPrefill {
   static constexpr int64_t kMaxTokens = 2048;
 
   // The arguments outlive it. `max_tokens`: of a piece of a step.
+  // Pinned memory that create() takes.
+  [[nodiscard]] static int64_t host_bytes(const ModelConfig& config, int64_t max_tokens);
   static Result<std::unique_ptr<SplitPrefill>> create(cuda::Queue& queue, cpu::Queue& cpu_queue,
                                                       const ModelConfig& config,
                                                       const ModelWeights& host, ExpertSlots& slots,
