@@ -62,7 +62,8 @@ std::optional<std::string> BenchRunner::too_long(const BenchTest& test) const {
     for (size_t s = 0; s < sequences_.size() && std::cmp_less(s, test.num_seqs); ++s) {
       length = std::max(length, sequences_[s].num_tokens + test.tokens);
     }
-    length += options_.warmup + (options_.repeat - 1) * test.tokens + kStageSteps + 1;
+    length += options_.warmup + (options_.repeat - 1) * test.tokens;
+    if (model_.gpu_backend() != nullptr) length += kStageSteps + 1;
   }
   if (length <= model_.max_tokens()) return std::nullopt;
   return fmt::format("{} tokens do not fit the context of {} (--max-model-len)", length,
@@ -79,10 +80,11 @@ Status BenchRunner::clocked(BenchRow& row, int64_t steps, const Work& work) {
   return status;
 }
 
-void BenchRunner::keep_row(BenchRow& row, const Status& stages) {
-  if (stages) return;
+Status BenchRunner::keep_row(BenchRow& row, const Status& stages) {
+  if (stages || stages.error().kind == ErrorKind::kDeviceLost) return stages;
   row.stages = RowStages{.why_none = stages.error().message};
   sequences_.clear();  // of no use after an error
+  return {};
 }
 
 Result<BenchRow> BenchRunner::measure_row(const BenchTest& test) {
@@ -108,8 +110,8 @@ Status BenchRunner::prepare(const BenchTest& test) {
 Status BenchRunner::restart(Sequence& sequence) {
   sequence.state.reset();
   sequence.num_tokens = 0;
-  HS_ASSIGN_OR_RETURN(sequence.state, model_.new_sequence(sequence_length(tests_, options_, depth_,
-                                                                          sequence.index)));
+  const int64_t wanted = sequence_length(tests_, options_, depth_, sequence.index);
+  HS_ASSIGN_OR_RETURN(sequence.state, model_.new_sequence(std::min(wanted, model_.max_tokens())));
   if (depth_ > 0) HS_RETURN_IF_ERROR(prefill(sequence, depth_));
   return {};
 }
@@ -150,7 +152,7 @@ Status BenchRunner::measure_prefill(BenchRow& row) {
   }
   row.experts = difference(before, expert_work(model_));
   if (on_gpu) {
-    keep_row(row, clocked(row, 1, [&] { return once(false); }));
+    HS_RETURN_IF_ERROR(keep_row(row, clocked(row, 1, [&] { return once(false); })));
     if (sequences_.empty()) return {};
   }
   return back();
@@ -200,8 +202,7 @@ Status BenchRunner::measure_decode(BenchRow& row) {
   }
   row.experts = difference(before, expert_work(model_));
   HS_RETURN_IF_ERROR(back());
-  keep_row(row, measure_decode_stages(row));
-  return {};
+  return keep_row(row, measure_decode_stages(row));
 }
 
 // The first step records a graph with marks and is not counted.

@@ -44,9 +44,9 @@ class BenchRunner {
   Status measure_prefill(BenchRow& row);
   Status measure_decode(BenchRow& row);
   Status measure_decode_stages(BenchRow& row);
+  // An error leaves the row without stages, not the bench without the row, unless the GPU is lost.
+  Status keep_row(BenchRow& row, const Status& stages);
   // Runs `work` with a clock; what it took is added to the row.
-  // An error leaves the row without stages, not the bench without the row.
-  void keep_row(BenchRow& row, const Status& stages);
   template <typename Work>
   Status clocked(BenchRow& row, int64_t steps, const Work& work);
   Result<double> prefill(Sequence& sequence, int64_t num_tokens);

@@ -100,7 +100,8 @@ bool ChatSession::handle_line(const std::string& line) {
   if (line.find_first_not_of(" \t") == std::string::npos) return true;
   if (line[0] == '/') return handle_command(line);
   if (const Status status = answer(line); !status) {
-    exit_code_ = report_error(status.error());
+    const int code = report_error(status.error());
+    exit_code_ = code == kExitDeviceLost ? code : kExitFailed;
   }
   return exit_code_ != kExitDeviceLost;
 }

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "flags.h"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <charconv>
+#include <cstdlib>
 
 namespace hotset {
 namespace {
@@ -33,6 +36,14 @@ std::string expand_length_or_none(std::string& text) {
 }
 
 // "14GiB", "14G", "14336M" or plain bytes.
+// CLI::Range lets "nan" through.
+std::string is_share(const std::string& text) {
+  char* end = nullptr;
+  const double share = std::strtod(text.c_str(), &end);
+  const bool whole = !text.empty() && *end == '\0';
+  return whole && share >= 0 && share <= 1 ? "" : fmt::format("{} is no share from 0 to 1", text);
+}
+
 std::string expand_bytes(std::string& text) {
   double value = 0;
   const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -107,7 +118,7 @@ void add_device_flags(CLI::App& verb, ModelFlags& flags) {
           "--fetch-share", flags.fetch_share,
           "Share of a decode layer's missing experts that the GPU reads over PCIe while the "
           "CPU computes the others (default: by the rates of this machine)")
-      ->check(CLI::Range(0.0, 1.0).description(""))
+      ->check(CLI::Validator(is_share, "", "share"))
       ->type_name("0…1")
       ->group(group);
 }

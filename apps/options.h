@@ -20,7 +20,7 @@ struct ModelFlags {
   int64_t gpu_memory_bytes = 0;   // 0: what is free, less a margin
   int64_t max_expert_slots = -1;  // −1: as many as fit
   double fetch_share = -1;        // below 0: as measured rates say
-  int64_t ram_bytes = 0;  // 0: what is available
+  int64_t ram_bytes = 0;          // 0: what is available
   std::string dense = "auto";
   bool dense_8bit = false;  // the same as dense = "8"
   std::string kv_cache_dtype = "auto";

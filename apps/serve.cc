@@ -172,6 +172,7 @@ Status serve(const ServeOptions& options) {
     }
   }
   drain(options, api, *http, *engine, signals);
+  if (const auto lost = engine->device_lost()) return fail(*lost);
   return {};
 }
 
