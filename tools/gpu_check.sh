@@ -40,10 +40,10 @@ while [ $# -gt 0 ]; do
   [ $# -ge 2 ] || die "$1 wants a value, or is no flag (--help)" 2
   case $1 in
     --only) parts=${2//,/ } ;;
-    --bin) bin=$(realpath "$2") ;;
+    --bin) bin=$(realpath -e "$2") || die "--bin: there is no $2" 2 ;;
     --out) out=$2 ;;
     --data) data=$2 ;;
-    --uniform) uniform=$(realpath "$2") ;;
+    --uniform) uniform=$(realpath -e "$2") || die "--uniform: there is no $2" 2 ;;
     --layers) layers=$2 ;;
     --gpu-memory) budget=$2 ;;
     --threads) threads=$2 ;;
@@ -54,9 +54,12 @@ done
 for part in $parts; do [[ " $all_parts " == *" $part "* ]] || die "no part is called $part (--help)" 2; done
 wants() { [[ " $parts " == *" $1 "* ]]; }
 
-gpu=$(nvidia-smi --query-gpu=name,compute_cap,memory.total --format=csv,noheader,nounits 2>/dev/null | head -1)
-[ -n "$gpu" ] || die "no NVIDIA GPU with a driver was found (nvidia-smi lists none); nothing was run" 2
+gpus=$(nvidia-smi --query-gpu=name,compute_cap,memory.total --format=csv,noheader,nounits 2>/dev/null) || gpus=
+gpu=${gpus%%$'\n'*}
 IFS=, read -r gpu_name gpu_cc gpu_mib <<<"${gpu//, /,}"
+# Without a device nvidia-smi may print a sentence in place of the list.
+[[ $gpu_mib =~ ^[0-9]+$ ]] ||
+  die "no NVIDIA GPU with a driver was found (nvidia-smi lists none); nothing was run" 2
 [ -n "$budget" ] || { [ "$gpu_mib" -gt 18000 ] && budget=16GiB; }
 
 out=${out:-gpu-check-$(date -u +%Y%m%d-%H%M)}
@@ -98,10 +101,11 @@ find_program() { find "$bin" -name "$1" -type f -perm -u+x 2>/dev/null | head -1
 run_test() {  # run_test NAME
   local program
   program=$(find_program "$1")
-  [ -n "$program" ] || { say "$1: skipped, $bin has none"; return; }
+  [ -n "$program" ] || { say "$1: FAILED, $bin has none"; failed+=("$1"); return; }
   (cd "$root/tests" && step "$1" 240 "$program" --gtest_brief=1)
   [ $? -eq 0 ] || failed+=("$1")
-  grep -hE '^\[ *(PASSED|FAILED|SKIPPED) *\]' "$log" | tail -3 | sed "s/^/$1 /" >>"$out/tests.txt"
+  awk '/^\$ /{text = ""} {text = text $0 "\n"} END {printf "%s", text}' "$log" |
+    grep -E '^\[ *(PASSED|FAILED|SKIPPED) *\]' | sed "s/^/$1 /" >>"$out/tests.txt"
 }
 
 sanitize() {
@@ -109,9 +113,9 @@ sanitize() {
   program=$(find_program cuda_test)
   tool=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
   [ -n "$tool" ] || { say "sanitizer: skipped, compute-sanitizer is not installed"; return; }
-  [ -n "$program" ] || { say "sanitizer: skipped, $bin has no cuda_test"; return; }
+  [ -n "$program" ] || { say "sanitizer: FAILED, $bin has no cuda_test"; failed+=(sanitizer); return; }
   step sanitizer 150 "$tool" --tool memcheck --error-exitcode 9 "$program" --gtest_brief=1 \
-    "--gtest_filter=*RowOps*:*Router*:*Embed*:*Rms*:*Sampl*"
+    "--gtest_filter=RowOps*:GpuMoeTest.TheModelsShapes:TopLogits*"
 }
 
 gib_free() { df -P -BG "$data" | awk 'NR == 2 {sub("G", "", $4); print $4}'; }
@@ -138,7 +142,11 @@ synth() {
   model=$data/hotset-$name-$layers
   [ -f "$model/.whole" ] && return
   rm -rf "$model"
-  step "writing $name, $layers layers" 300 "$hotset" synth -q --layers "$layers" "$@" -o "$model" && touch "$model/.whole"
+  if ! step "writing $name, $layers layers" 300 "$hotset" synth -q --layers "$layers" "$@" -o "$model"; then
+    rm -rf "$model"
+    return 1
+  fi
+  touch "$model/.whole"
 }
 drop() { [ -n "$keep" ] || [ ! -f "$model/.whole" ] || rm -rf "$model"; }
 
