@@ -258,9 +258,9 @@ std::string to_text(const Placement& placement) {
   const std::string ram =
       side_text("RAM", placement.ram, placement.ram_used_bytes, placement.ram_budget_bytes);
   if (placement.gpu.empty()) return ram;
-  std::string out = side_text("GPU memory", placement.gpu, placement.gpu_used_bytes,
-                              placement.gpu_budget_bytes) +
-                    ram;
+  std::string out =
+      side_text("GPU memory", placement.gpu, placement.gpu_used_bytes, placement.gpu_budget_bytes) +
+      ram;
   out += fmt::format(
       "{} of {} experts on the GPU ({:.1f} %): hit rate {:.2f}, {:.0f} tokens/s to be expected\n",
       placement.num_slots, placement.num_experts, 100 * placement.cached_share,

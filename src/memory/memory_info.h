@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How much RAM a load may use: the kernel's MemAvailable and the limits of our control groups (v1
-// and v2), whichever is less. Read once at start; the text parsers are apart so that tests can feed them.
+// and v2), whichever is less. Read once at start; the text parsers are apart so that tests can feed
+// them.
 #pragma once
 
 #include <cstdint>

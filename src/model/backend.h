@@ -38,8 +38,8 @@ class Backend {
   [[nodiscard]] virtual int64_t max_logits() const = 0;
   // One step over all parts, at most `prefill_chunk` tokens in all. Writes the logits of the last
   // `num_logits` tokens, [num_logits, vocab_size], to host memory, and commits the sequences'
-  // lengths. After an error the parts' sequences are of no more use. Where has_heads(), `logits` may
-  // be null: they stay where they are.
+  // lengths. After an error the parts' sequences are of no more use. Where has_heads(), `logits`
+  // may be null: they stay where they are.
   virtual Status forward(std::span<const SequencePart> parts, int64_t num_logits,
                          float* logits) = 0;
 

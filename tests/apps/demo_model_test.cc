@@ -69,8 +69,8 @@ TEST(DemoModel, PlansMemoryWithoutLoading) {
   EXPECT_FALSE(on_cpu.contains("gpu"));
   if (!has_cuda()) return;
 
-  const ProgramResult gpu = run_program({"plan", kDemo, "--gpu-memory", "4GiB", "--ram", "8GiB",
-                                         "--max-model-len", "4k", "--json"});
+  const ProgramResult gpu = run_program(
+      {"plan", kDemo, "--gpu-memory", "4GiB", "--ram", "8GiB", "--max-model-len", "4k", "--json"});
   ASSERT_EQ(gpu.exit_code, 0) << gpu.err;
   const Json on_gpu = json_of(gpu.out);
   sum = 0;

@@ -31,8 +31,8 @@ LogitsHead head_of(const std::vector<float>& logits, size_t count, uint32_t seed
   }
   std::stable_sort(head.largest.begin(), head.largest.end(),
                    [](const auto& a, const auto& b) { return a.logit > b.logit; });
-  head.cut = count < logits.size() ? head.largest[count].logit
-                                   : -std::numeric_limits<float>::infinity();
+  head.cut =
+      count < logits.size() ? head.largest[count].logit : -std::numeric_limits<float>::infinity();
   head.largest.resize(count);
   std::shuffle(head.largest.begin(), head.largest.end(), std::mt19937(seed));
   return head;

@@ -51,7 +51,8 @@ void plan_outputs(MatmulPlan& plan, cpu::Queue& queue) {
     const PackedMatrix& weight = *plan.outputs[i].weight;
     HS_CHECK(weight.cols == plan.cols, "output {} reads {} columns, the first {}", i, weight.cols,
              plan.cols);
-    plan.input_of[i] = find_or_add_input(plan, cpu::input_key(weight, queue.arithmetic), queue.scratch);
+    plan.input_of[i] =
+        find_or_add_input(plan, cpu::input_key(weight, queue.arithmetic), queue.scratch);
     plan.formats[i] = tile_format(weight, i > 0 ? &plan.formats[i - 1] : nullptr);
     plan.total_cost += weight.num_tiles() * cpu::tile_cost(weight, plan.num_tokens);
   }
