@@ -7,11 +7,11 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <string>
 #include <thread>
 
+#include "base/stopwatch.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/json_file.h"
 #include "checkpoint/quant_config.h"
@@ -21,12 +21,6 @@
 
 namespace hotset {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 struct LoadTimes {
   double plan_seconds = 0;  // headers, names, shapes

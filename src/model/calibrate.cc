@@ -4,10 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <utility>
 
+#include "base/stopwatch.h"
 #include "cuda/device_memory.h"
 #include "kernels/cuda/machine_probe.h"
 #include "kernels/cuda/queue.h"
@@ -27,12 +27,6 @@ constexpr int kCopiesBesideReads = 12;  // 15 to 60 ms of copies
 constexpr double kExpertShareOfRead = 0.85;
 // A kernel of a decode step beyond an empty one: its first loads and its last stores.
 constexpr double kKernelLatency = 3e-6;
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // Four forward streams: one alone leaves about a third of a core's bandwidth unused.
 uint64_t sum_words(const uint64_t* words, int64_t count) {

@@ -3,21 +3,15 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 
 #include "base/check.h"
 #include "base/checked_math.h"
+#include "base/stopwatch.h"
 
 namespace hotset {
 namespace {
 
 constexpr double kRequestTimeoutSeconds = 20;
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 int32_t ranks(const ModelConfig& config) {
   return static_cast<int32_t>(config.num_experts_per_tok + 1);

@@ -8,16 +8,11 @@
 #include <mutex>
 #include <thread>
 
+#include "base/stopwatch.h"
 #include "model/weights.h"
 
 namespace hotset {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // What a worker takes at once.
 constexpr int64_t kRunBytes = int64_t{4} << 20;

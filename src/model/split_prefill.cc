@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 
 #include "base/check.h"
+#include "base/stopwatch.h"
 #include "kernels/cuda/row_fetch.h"
 
 namespace hotset {
@@ -27,8 +27,6 @@ constexpr MachineRates kStart = {.cpu_bytes_per_s = 120e9,
 constexpr size_t kNumGroups = 2;
 constexpr int64_t kMinToGroup = 48;  // experts
 constexpr double kGapWeight = 0.25;  // of the newest gap
-
-using Clock = std::chrono::steady_clock;
 
 double now_s() {
   return std::chrono::duration<double>(Clock::now().time_since_epoch()).count();

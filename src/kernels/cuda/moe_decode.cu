@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/moe_act.cuh"
 #include "kernels/cuda/moe_launch.h"
 #include "kernels/cuda/tile_products.cuh"
 
@@ -84,25 +85,6 @@ __device__ inline float join_groups(const TileLayout& f, const GateUpShared& sha
   return y;
 }
 
-// One warp: SwiGLU of 32 rows, and their rounding.
-__device__ inline void finish_rows(const ExpertArgs& args, const ExpertJob& job,
-                                   const GateUpShared& shared, int64_t pair, int first_row,
-                                   int lane) {
-  const int row = first_row + lane;
-  const float value = row < job.gate.rows ? silu_mul(shared.y[0][lane], shared.y[1][lane]) : 0.0f;
-  if (!job.rounds_act) {
-    if (row < job.gate.rows) args.act[pair * args.max_width + row] = value;
-    return;
-  }
-  const RoundedValue rounded = round_sub_block(value);
-  const RoundedInput& to = args.act_in;
-  to.q[pair * to.sub_stride * kSubBlock + row] = static_cast<int8_t>(rounded.q);
-  if (lane == 0) {
-    float* meta = to.meta + (pair * to.sub_stride + first_row / kSubBlock) * 2;
-    *reinterpret_cast<float2*>(meta) = {rounded.scale, static_cast<float>(rounded.sum)};
-  }
-}
-
 template <Kinds kKinds>
 __global__ void __launch_bounds__(kWarp* kGateUpWarps, kKinds == kAllKinds ? 1 : 2)
     gate_up_kernel(const __grid_constant__ ExpertArgs args) {
@@ -164,7 +146,7 @@ __global__ void __launch_bounds__(kWarp* kGateUpWarps, kKinds == kAllKinds ? 1 :
   }
   if (warp < 2) shared.y[warp][lane] = y;
   __syncthreads();
-  if (warp == 0) finish_rows(args, job, shared, pair, first_row, lane);
+  if (warp == 0) finish_rows(args, job, shared.y[0], shared.y[1], pair, first_row, lane);
 }
 
 // One choice's 16 outputs of one tile, by one warp.

@@ -96,6 +96,21 @@ inline PieceCut cut_of(const TileLayout& f) {
   return cut;
 }
 
+// pick.operator()<kSubs, kLong>() of the instance for `subs`, see staged_gate_up.
+template <typename Pick>
+void with_subs(int subs, const Pick& pick) {
+  switch (subs) {
+    case 4:
+      return pick.template operator()<4, false>();
+    case 2:
+      return pick.template operator()<2, false>();
+    case 1:
+      return pick.template operator()<1, false>();
+    default:
+      return pick.template operator()<1, true>();
+  }
+}
+
 // Do the blocks' pieces fit `most` bytes of shared memory?
 [[nodiscard]] bool fits_staged_gate_up(const ExpertArgs& args, int64_t most);
 [[nodiscard]] bool fits_staged_down(const ExpertArgs& args, int64_t most);

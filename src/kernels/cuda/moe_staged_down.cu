@@ -228,16 +228,7 @@ void staged_down(Queue& queue, const ExpertArgs& args, int subs) {
     HS_LAUNCH_EARLY(queue, grid, Grid{kStagedThreads}, plan.shared_bytes(args.top_k),
                     (staged_down_kernel<kSubs, kLong>), args, plan);
   };
-  switch (subs) {
-    case 4:
-      return pick.operator()<4, false>();
-    case 2:
-      return pick.operator()<2, false>();
-    case 1:
-      return pick.operator()<1, false>();
-    default:
-      return pick.operator()<1, true>();
-  }
+  with_subs(subs, pick);
 }
 
 }  // namespace hotset::cuda

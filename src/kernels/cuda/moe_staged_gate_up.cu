@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // gate·up·SwiGLU for few tokens: a block takes 32 rows of an expert, once for all tokens that chose
 // it, and rounds the tokens while the tiles are on their way.
+#include "kernels/cuda/moe_act.cuh"
 #include "kernels/cuda/moe_staged.cuh"
 
 namespace hotset::cuda {
@@ -190,24 +191,6 @@ struct RowChain {
   }
 };
 
-// One warp: SwiGLU of 32 rows of one choice, and their rounding.
-__device__ inline void finish_rows(const ExpertArgs& args, const ExpertJob& job, const float* gate,
-                                   const float* up, int64_t pair, int first_row, int lane) {
-  const int row = first_row + lane;
-  const float value = row < job.gate.rows ? silu_mul(gate[lane], up[lane]) : 0.0f;
-  if (!job.rounds_act) {
-    if (row < job.gate.rows) args.act[pair * args.max_width + row] = value;
-    return;
-  }
-  const RoundedValue rounded = round_sub_block(value);
-  const RoundedInput& to = args.act_in;
-  to.q[pair * to.sub_stride * kSubBlock + row] = static_cast<int8_t>(rounded.q);
-  if (lane == 0) {
-    float* meta = to.meta + (pair * to.sub_stride + first_row / kSubBlock) * 2;
-    *reinterpret_cast<float2*>(meta) = {rounded.scale, static_cast<float>(rounded.sum)};
-  }
-}
-
 // kTokens is 1, or 8 where several tokens may choose one expert.
 template <int kTokens, int kSubs, bool kLong>
 __global__ void __launch_bounds__(kStagedThreads, 2)
@@ -368,16 +351,7 @@ void staged_gate_up(Queue& queue, const ExpertArgs& args, int subs, int64_t most
                                              : staged_gate_up_kernel<8, kSubs, kLong>;
     HS_LAUNCH_EARLY(queue, grid, Grid{kStagedThreads}, plan.shared_bytes(), kernel, args, plan);
   };
-  switch (subs) {
-    case 4:
-      return pick.operator()<4, false>();
-    case 2:
-      return pick.operator()<2, false>();
-    case 1:
-      return pick.operator()<1, false>();
-    default:
-      return pick.operator()<1, true>();
-  }
+  with_subs(subs, pick);
 }
 
 }  // namespace hotset::cuda
