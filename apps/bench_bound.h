@@ -40,6 +40,7 @@ struct ExpertWork {
   int64_t streamed_bytes = 0;
   double cpu_seconds = 0;
   double wait_seconds = 0;
+  double fetch_share = 0;  // of missed experts, as it was at the end
 
   [[nodiscard]] int64_t hits() const { return choices - misses - fetched; }
 };

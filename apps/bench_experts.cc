@@ -8,7 +8,7 @@
 namespace hotset {
 
 #ifdef HOTSET_HAS_CUDA
-std::optional<ExpertWork> expert_work(const LanguageModel& model) {
+std::optional<ExpertWork> expert_work(const LanguageModel& model, int64_t num_tokens) {
   const GpuBackend* gpu = model.gpu_backend();
   if (gpu == nullptr) return std::nullopt;
   const GpuExpertsCounts& counts = gpu->expert_counts();
@@ -17,7 +17,8 @@ std::optional<ExpertWork> expert_work(const LanguageModel& model) {
                     .fetched = counts.fetched,
                     .streamed_bytes = counts.streamed_bytes,
                     .cpu_seconds = counts.cpu_seconds,
-                    .wait_seconds = counts.wait_seconds};
+                    .wait_seconds = counts.wait_seconds,
+                    .fetch_share = gpu->fetch_share(num_tokens)};
 }
 
 int64_t recorded_nodes(const LanguageModel& model) {
@@ -35,7 +36,7 @@ Result<BenchRates> gpu_rates(LanguageModel& model) {
                     .launch = rates.node_s};
 }
 #else
-std::optional<ExpertWork> expert_work(const LanguageModel& /*model*/) {
+std::optional<ExpertWork> expert_work(const LanguageModel& /*model*/, int64_t /*num_tokens*/) {
   return std::nullopt;
 }
 

@@ -71,13 +71,13 @@ std::string cpu_cells(const BenchRow& row) {
 }
 
 std::string gpu_cells(const BenchRow& row) {
-  if (!row.experts) return " | | | |";
+  if (!row.experts) return " | | | | |";
   const ExpertWork& work = *row.experts;
-  std::string shared = " | | |";
+  std::string shared = " | | | |";
   if (work.choices > 0) {
-    shared = fmt::format(" {:.1f} % | {:.2f} | {:.2f} |", 100 * hit_rate(work),
+    shared = fmt::format(" {:.1f} % | {:.2f} | {:.2f} | {:.1f} % |", 100 * hit_rate(work),
                          per_token(row, static_cast<double>(work.misses)),
-                         per_token(row, static_cast<double>(work.fetched)));
+                         per_token(row, static_cast<double>(work.fetched)), 100 * work.fetch_share);
   }
   if (work.streamed_bytes == 0) return shared + " |";
   return shared + fmt::format(" {:.2f} |", static_cast<double>(work.streamed_bytes) / 1e9 /
@@ -170,6 +170,7 @@ Json experts_json(const BenchRow& row, const ExpertWork& work) {
           {"hit_rate", work.choices > 0 ? Json(hit_rate(work)) : Json(nullptr)},
           {"misses_per_token", per_token(row, static_cast<double>(work.misses))},
           {"fetched_per_token", per_token(row, static_cast<double>(work.fetched))},
+          {"fetch_share", work.fetch_share},
           {"cpu_ms_per_token", per_token(row, 1e3 * work.cpu_seconds)},
           {"wait_ms_per_token", per_token(row, 1e3 * work.wait_seconds)},
           {"streamed_bytes", work.streamed_bytes}};
@@ -267,8 +268,8 @@ std::string markdown_header(const BenchHeader& h) {
   const char* first = "| test | tok/s | median | ms/token | bound tok/s | of bound |";
   const char* rule = "| :--- | ---: | ---: | ---: | ---: | ---: |";
   if (h.on_gpu) {
-    return out + first + " hits | misses/token | fetched/token | GB streamed |\n" + rule +
-           " ---: | ---: | ---: | ---: |\n";
+    return out + first + " hits | misses/token | fetched/token | fetch share | GB streamed |\n" +
+           rule + " ---: | ---: | ---: | ---: | ---: |\n";
   }
   return out + first + " MB/token | GB/s |\n" + rule + " ---: | ---: |\n";
 }

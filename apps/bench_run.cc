@@ -29,7 +29,8 @@ std::optional<ExpertWork> difference(const std::optional<ExpertWork>& before,
                     .fetched = after->fetched - before->fetched,
                     .streamed_bytes = after->streamed_bytes - before->streamed_bytes,
                     .cpu_seconds = after->cpu_seconds - before->cpu_seconds,
-                    .wait_seconds = after->wait_seconds - before->wait_seconds};
+                    .wait_seconds = after->wait_seconds - before->wait_seconds,
+                    .fetch_share = after->fetch_share};
 }
 
 }  // namespace
@@ -139,7 +140,7 @@ Status BenchRunner::measure_prefill(BenchRow& row) {
     return model_.restore(*sequence.state, *snapshot);
   };
   HS_RETURN_IF_ERROR(prefill(sequence, std::min(row.test.tokens, model_.prefill_chunk())));
-  const std::optional<ExpertWork> before = expert_work(model_);
+  const std::optional<ExpertWork> before = expert_work(model_, row.test.num_seqs);
   const bool on_gpu = before.has_value();
   const auto once = [&](bool counts) -> Status {
     HS_RETURN_IF_ERROR(back());
@@ -150,7 +151,7 @@ Status BenchRunner::measure_prefill(BenchRow& row) {
   for (int64_t r = 0; r < options_.repeat; ++r) {
     HS_RETURN_IF_ERROR(on_gpu ? once(true) : clocked(row, 1, [&] { return once(true); }));
   }
-  row.experts = difference(before, expert_work(model_));
+  row.experts = difference(before, expert_work(model_, row.test.num_seqs));
   if (on_gpu) {
     HS_RETURN_IF_ERROR(keep_row(row, clocked(row, 1, [&] { return once(false); })));
     if (sequences_.empty()) return {};
@@ -186,7 +187,7 @@ Status BenchRunner::measure_decode(BenchRow& row) {
   };
   HS_RETURN_IF_ERROR(back());
   HS_RETURN_IF_ERROR(decode(row.test.num_seqs, options_.warmup));
-  const std::optional<ExpertWork> before = expert_work(model_);
+  const std::optional<ExpertWork> before = expert_work(model_, row.test.num_seqs);
   const auto once = [&]() -> Status {
     HS_ASSIGN_OR_RETURN(const double seconds, decode(row.test.num_seqs, row.test.tokens));
     row.seconds.push_back(seconds);
@@ -200,7 +201,7 @@ Status BenchRunner::measure_decode(BenchRow& row) {
     row.bytes = counted_bytes(row.stages->clock);
     return {};
   }
-  row.experts = difference(before, expert_work(model_));
+  row.experts = difference(before, expert_work(model_, row.test.num_seqs));
   HS_RETURN_IF_ERROR(back());
   return keep_row(row, measure_decode_stages(row));
 }

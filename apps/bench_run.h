@@ -15,8 +15,9 @@
 
 namespace hotset {
 
-// What the GPU's experts have done so far; nothing on the CPU.
-[[nodiscard]] std::optional<ExpertWork> expert_work(const LanguageModel& model);
+// What the GPU's experts have done so far, and the share that decode steps of so many tokens fetch
+// now; nothing on the CPU.
+[[nodiscard]] std::optional<ExpertWork> expert_work(const LanguageModel& model, int64_t num_tokens);
 // Of the last decode step's graph; 0 on the CPU.
 [[nodiscard]] int64_t recorded_nodes(const LanguageModel& model);
 // What its GPU was measured to do; zeros on the CPU.

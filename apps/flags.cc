@@ -117,7 +117,7 @@ void add_device_flags(CLI::App& verb, ModelFlags& flags) {
   verb.add_option(
           "--fetch-share", flags.fetch_share,
           "Share of a decode layer's missing experts that the GPU reads over PCIe while the "
-          "CPU computes the others (default: by the rates of this machine)")
+          "CPU computes the others (default: learnt from the steps; results do not depend on it)")
       ->check(CLI::Validator(is_share, "", "share"))
       ->type_name("0…1")
       ->group(group);

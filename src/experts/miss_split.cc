@@ -57,11 +57,6 @@ MissSplit split_misses(const MachineRates& rates, const ExpertCost& cost,
   return best;
 }
 
-double ideal_fetch_share(const MachineRates& rates) {
-  return rates.pcie_overlapped_bytes_per_s /
-         (rates.pcie_overlapped_bytes_per_s + rates.cpu_overlapped_bytes_per_s);
-}
-
 PrefillSplit split_prefill(const MachineRates& rates, const PrefillLoad& load, int64_t num_tokens) {
   HS_CHECK(num_tokens >= 1, "{} tokens", num_tokens);
   const auto n = static_cast<double>(num_tokens);

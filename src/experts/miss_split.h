@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who computes the experts that are not on the GPU: the CPU from RAM where they lie, or the GPU,
-// reading them over PCIe. Both read the same RAM, so the rates that count are those measured while
-// both run (B'); when only one has work its own rate counts (B).
+// Who computes the experts of a prompt's layer that are not on the GPU: the CPU from RAM where they
+// lie, or the GPU, reading them over PCIe. Both read the same RAM, so the rates that count are
+// those measured while both run (B'); when only one has work its own rate counts (B). Decode steps
+// are too short for it: fetch_share_search.h.
 //
 //   one expert of t tokens   CPU: max(bytes / B_cpu, t · flops / R_cpu)     PCIe: bytes / B_pcie
 //   f of m experts fetched   T(f) = max(hot, t_handshake + Σ CPU, t_fetch + Σ PCIe, Σ t·flops /
@@ -36,9 +37,6 @@ struct MissSplit {
 // O(misses), no allocation.
 [[nodiscard]] MissSplit split_misses(const MachineRates& rates, const ExpertCost& cost,
                                      std::span<const int32_t> tokens, double hot_s);
-
-// The share of missed bytes that PCIe should move when experts can be cut.
-[[nodiscard]] double ideal_fetch_share(const MachineRates& rates);
 
 struct PrefillLoad {
   int32_t num_layers = 0;

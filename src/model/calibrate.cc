@@ -131,7 +131,7 @@ class Probe {
       if (seconds > 0) fastest = std::max(fastest, static_cast<double>(bytes) / seconds);
     }
     if (fastest > 0) rates.pcie_bytes_per_s = fastest;
-    // The best of some rounds, as everywhere: a neighbour's burst must not decide the split.
+    // The best of some rounds, as everywhere: a neighbour's burst must not decide.
     MachineRates best = rates;
     for (int i = 0; i < kRounds; ++i) {
       MachineRates now = rates;

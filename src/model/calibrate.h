@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What this machine gives, measured at start in a fraction of a second, for the memory plan and for
-// the split of missing experts between PCIe and the CPU (experts/speed_model.h).
+// What this machine gives, measured at start in a fraction of a second, for the memory plan and the
+// speed it promises (experts/speed_model.h).
 //
 //   device memory    read by a kernel that does nothing else
 //   PCIe             copies out of pinned memory: alone, and while all threads of the pool read RAM

@@ -2,6 +2,7 @@
 #include "model/expert_fetch.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/check.h"
 #include "base/checked_math.h"
@@ -20,7 +21,7 @@ int64_t num_experts(const ModelWeights& host) {
 int64_t ExpertFetch::memory_bytes(const ModelWeights& host, int64_t max_choices) {
   return num_experts(host) * static_cast<int64_t>(sizeof(cuda::BankExpert)) +
          kMaxFetched * (expert_slot_bytes(host) + static_cast<int64_t>(sizeof(cuda::FetchJob))) +
-         (max_choices + 2) * 4;
+         (kNumFetchClasses * (max_choices + 1) + 1) * 4;
 }
 
 Result<std::unique_ptr<ExpertFetch>> ExpertFetch::create(cuda::Queue& queue,
@@ -36,7 +37,8 @@ Result<std::unique_ptr<ExpertFetch>> ExpertFetch::create(cuda::Queue& queue,
   HS_RETURN_IF_ERROR(allocate(fetch->slots_, kMaxFetched * fetch->slot_bytes_));
   HS_RETURN_IF_ERROR(
       allocate(fetch->jobs_, kMaxFetched * static_cast<int64_t>(sizeof(cuda::FetchJob))));
-  HS_RETURN_IF_ERROR(allocate(fetch->counts_, (max_choices + 2) * 4));
+  HS_RETURN_IF_ERROR(allocate(fetch->counts_, (kNumFetchClasses * (max_choices + 1) + 1) * 4));
+  for (Table& table : fetch->tables_) table.counts.resize(static_cast<size_t>(max_choices + 1));
   HS_RETURN_IF_ERROR(fetch->send_bank(host, slots));
   return fetch;
 }
@@ -63,28 +65,39 @@ Status ExpertFetch::send_bank(const ModelWeights& host, const ExpertSlots& slots
   return queue_.runtime.synchronize(queue_.stream);  // `bank` ends here
 }
 
-Status ExpertFetch::set(std::span<const int32_t> by_missed) {
-  std::vector<int32_t> counts(static_cast<size_t>(max_choices_ + 1));
-  for (size_t i = 0; i < counts.size() && !by_missed.empty(); ++i) {
-    counts[i] = by_missed[std::min(i, by_missed.size() - 1)];
-  }
-  is_used_ = std::any_of(counts.begin(), counts.end(), [](int32_t count) { return count > 0; });
-  HS_RETURN_IF_ERROR(
-      queue_.runtime.copy(counts_.data(), counts.data(), std::ssize(counts) * 4, queue_.stream));
-  return queue_.runtime.synchronize(queue_.stream);  // `counts` ends here
+int32_t* ExpertFetch::device_counts(int fetch_class) const {
+  return reinterpret_cast<int32_t*>(counts_.data()) + fetch_class * (max_choices_ + 1);
 }
 
-cuda::FetchRule ExpertFetch::rule(int64_t layer) const {
-  if (!is_used_) return {};
-  auto* counts = reinterpret_cast<int32_t*>(counts_.data());
+// The image stays as it is until the next call, so the copy needs no waiting.
+Status ExpertFetch::set(int fetch_class, double share) {
+  Table& table = tables_[static_cast<size_t>(fetch_class)];
+  if (table.share == share) return {};
+  table.share = -1;
+  for (size_t missed = 0; missed < table.counts.size(); ++missed) {
+    const int64_t wanted = std::lround(share * static_cast<double>(missed));
+    table.counts[missed] = static_cast<int32_t>(std::min<int64_t>(wanted, kMaxFetched));
+  }
+  HS_RETURN_IF_ERROR(queue_.runtime.copy(device_counts(fetch_class), table.counts.data(),
+                                         std::ssize(table.counts) * 4, queue_.stream));
+  table.share = share;
+  return {};
+}
+
+bool ExpertFetch::is_used(int fetch_class) const {
+  return tables_[static_cast<size_t>(fetch_class)].share > 0;
+}
+
+cuda::FetchRule ExpertFetch::rule(int fetch_class, int64_t layer) const {
+  if (!is_used(fetch_class)) return {};
   return {.bank = reinterpret_cast<const cuda::BankExpert*>(bank_.data()) +
                   first_expert_[static_cast<size_t>(layer)],
-          .num_fetched = counts,
+          .num_fetched = device_counts(fetch_class),
           .slots = slots_.data(),
           .slot_bytes = slot_bytes_,
           .max_fetched = kMaxFetched,
           .jobs = reinterpret_cast<cuda::FetchJob*>(jobs_.data()),
-          .num_jobs = counts + max_choices_ + 1};
+          .num_jobs = device_counts(kNumFetchClasses)};
 }
 
 }  // namespace hotset

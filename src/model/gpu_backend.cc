@@ -4,14 +4,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <limits>
 #include <utility>
 
 #include "base/check.h"
 #include "base/checked_math.h"
-#include "experts/miss_split.h"
+#include "base/stopwatch.h"
 #include "kernels/cuda/top_logits.h"
 
 namespace hotset {
@@ -29,24 +28,6 @@ void join_groups(std::span<const cuda::LogitGroup> groups, LogitsHead& head) {
       head.largest.push_back({group.ids[i], group.logits[i]});
     }
   }
-}
-
-// None unless they shorten the layer clearly, with rates that favour the CPU: a split that rests on
-// a disturbed measurement was seen to cost a fifth of the speed, the right one to gain a tenth.
-int32_t worthwhile_fetches(MachineRates rates, const ExpertCost& cost,
-                           std::span<const int32_t> tokens) {
-  constexpr double kClearly = 0.8;
-  constexpr double kCpuBesideCopies = 0.75,
-                   kCopiesBesideCpu = 0.85;  // of each alone, at least/most
-  rates.cpu_overlapped_bytes_per_s =
-      std::max(rates.cpu_overlapped_bytes_per_s, kCpuBesideCopies * rates.cpu_bytes_per_s);
-  rates.pcie_overlapped_bytes_per_s =
-      std::min(rates.pcie_overlapped_bytes_per_s, kCopiesBesideCpu * rates.pcie_bytes_per_s);
-  const MissSplit split = split_misses(rates, cost, tokens, 0);
-  const double alone_s = rates.handshake_s + static_cast<double>(tokens.size()) *
-                                                 static_cast<double>(cost.bytes) /
-                                                 rates.cpu_bytes_per_s;
-  return split.layer_s < kClearly * alone_s ? split.num_fetched : 0;
 }
 
 }  // namespace
@@ -228,23 +209,32 @@ Status GpuBackend::create_experts() {
   HS_ASSIGN_OR_RETURN(experts_, Runner::create(queue_, cpu_queue_, config_, *host_, *slots_,
                                                workspace_.shape.max_chunk));
   experts_->fix_prefill_fetch_share(banks_are_pinned_ ? options_.fetch_share : 0);
-  return experts_->set_fetched(fetched_by_missed());
+  if (banks_are_pinned_ && options_.fetch_share < 0) {
+    const auto expert_bytes = static_cast<double>(expert_slot_bytes(*host_));
+    const FetchLimits limits{
+        .expert_s = expert_bytes / plan_.rates.pcie_bytes_per_s,
+        .max_fetched = static_cast<double>(ExpertFetch::kMaxFetched * plan_.sizes.num_moe_layers)};
+    share_searches_.assign(kNumFetchClasses, FetchShareSearch(limits));
+  }
+  return {};
 }
 
-// For 0, 1, 2 … missed experts of a layer.
-std::vector<int32_t> GpuBackend::fetched_by_missed() const {
-  if (!banks_are_pinned_) return {};
-  const bool by_rates = options_.fetch_share < 0;
-  const ExpertCost cost{.bytes = expert_slot_bytes(*host_),
-                        .flops_per_token = 6.0 * static_cast<double>(config_.hidden_size) *
-                                           static_cast<double>(config_.moe_intermediate_size)};
-  std::vector<int32_t> fetched, tokens;
-  for (int64_t missed = 0; missed <= config_.num_experts; ++missed, tokens.push_back(1)) {
-    const double share = options_.fetch_share * static_cast<double>(missed);
-    fetched.push_back(by_rates ? worthwhile_fetches(plan_.rates, cost, tokens)
-                               : static_cast<int32_t>(std::lround(share)));
+double GpuBackend::fetch_share(int64_t num_tokens) const {
+  if (!share_searches_.empty()) {
+    return share_searches_[static_cast<size_t>(fetch_class(num_tokens))].settled();
   }
-  return fetched;
+  return banks_are_pinned_ ? std::max(0.0, options_.fetch_share) : 0;
+}
+
+// Steps with marks are not compared.
+double GpuBackend::next_fetch_share(int64_t num_tokens) const {
+  if (share_searches_.empty() || clock_ != nullptr) return fetch_share(num_tokens);
+  return share_searches_[static_cast<size_t>(fetch_class(num_tokens))].share();
+}
+
+void GpuBackend::learn_fetch_share(int64_t num_tokens, double seconds, int64_t num_missed) {
+  if (share_searches_.empty() || clock_ != nullptr || step_was_recorded_) return;
+  share_searches_[static_cast<size_t>(fetch_class(num_tokens))].step_took(seconds, num_missed);
 }
 
 GpuBackend::StepInput GpuBackend::step_input(std::byte* base) const {
@@ -320,10 +310,12 @@ void GpuBackend::put_on_stream(int64_t num_tokens, int64_t num_logits, StageMark
 }
 
 Status GpuBackend::record_and_launch(int64_t num_tokens, int64_t num_logits) {
-  const GraphKey key{pieces_[0].num_tokens, pieces_[0].num_sequences, pieces_[0].max_tokens,
-                     num_logits, clock_ != nullptr};
+  const GraphKey key{pieces_[0].num_tokens, pieces_[0].num_sequences,
+                     pieces_[0].max_tokens, num_logits,
+                     clock_ != nullptr,     experts_->fetches(num_tokens)};
   auto found = graphs_.find(key);
-  if (found == graphs_.end()) {
+  step_was_recorded_ = found == graphs_.end();
+  if (step_was_recorded_) {
     RecordedStep step;
     if (clock_ != nullptr) step.marks = std::make_unique<StageMarks>(*runtime_, queue_.stream);
     HS_RETURN_IF_ERROR(runtime_->begin_capture(queue_.stream));
@@ -348,6 +340,11 @@ Status GpuBackend::run_step(int64_t num_tokens, int64_t num_logits, bool logits_
   const bool shared = experts_->needs_service(num_tokens);
   const bool decode =
       pieces_.size() == 1 && pieces_[0].max_tokens == 1 && experts_->num_staged(num_tokens) == 0;
+  if (shared) {
+    HS_RETURN_IF_ERROR(experts_->set_fetch_share(num_tokens, next_fetch_share(num_tokens)));
+  }
+  const int64_t missed_before = experts_->counts().missed();
+  const Clock::time_point start = Clock::now();
   if (shared || (decode && options_.record_graphs)) {
     HS_RETURN_IF_ERROR(record_and_launch(num_tokens, num_logits));
   } else {
@@ -364,6 +361,10 @@ Status GpuBackend::run_step(int64_t num_tokens, int64_t num_logits, bool logits_
   if (shared && experts_->was_given_up()) {
     return fail("the GPU did not wait any longer for the CPU's experts: the process stood still",
                 ErrorKind::kInternal);
+  }
+  if (shared && decode) {
+    learn_fetch_share(num_tokens, seconds_since(start),
+                      experts_->counts().missed() - missed_before);
   }
   if (clock_ != nullptr && step_marks_ != nullptr) {
     HS_RETURN_IF_ERROR(step_marks_->collect(*clock_));

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "cuda/device_memory.h"
+#include "experts/fetch_share_search.h"
 #include "experts/speed_model.h"
 #include "kernels/cuda/queue.h"
 #include "model/backend.h"
@@ -55,6 +56,9 @@ class GpuBackend final : public Backend {
   // What did not go as it should while this was made, a line each.
   [[nodiscard]] const std::vector<std::string>& notes() const { return notes_; }
   [[nodiscard]] GpuExpertsCounts expert_counts() const { return experts_->counts(); }
+  // The share of missed experts that steps of so many tokens fetch; while others are tried, the
+  // best so far.
+  [[nodiscard]] double fetch_share(int64_t num_tokens) const;
   // Nodes of the graph that the last recorded step was; marks count.
   [[nodiscard]] int64_t step_nodes() const { return step_nodes_; }
   // What this machine reaches at best, measured now, between steps, in a fraction of a second:
@@ -87,8 +91,8 @@ class GpuBackend final : public Backend {
     int32_t* ids = nullptr;        // [prefill_chunk]
     std::byte** pages = nullptr;   // [max_num_seqs, pages of the longest context]
   };
-  // A StepBatch's counts, logits, and whether there are marks.
-  using GraphKey = std::tuple<int32_t, int32_t, int32_t, int64_t, bool>;
+  // A StepBatch's counts, logits, and whether there are marks and fetches.
+  using GraphKey = std::tuple<int32_t, int32_t, int32_t, int64_t, bool, bool>;
   struct RecordedStep {
     cuda::Graph graph;
     std::unique_ptr<StageMarks> marks;
@@ -103,7 +107,8 @@ class GpuBackend final : public Backend {
   Status fill_dense_choices();
   Status create_step_buffers(const RopeTable& rope);
   Status create_experts();
-  [[nodiscard]] std::vector<int32_t> fetched_by_missed() const;
+  [[nodiscard]] double next_fetch_share(int64_t num_tokens) const;
+  void learn_fetch_share(int64_t num_tokens, double seconds, int64_t num_missed);
   Status pin(const HugeBuffer& memory);
   Status pin_weights();
   void do_without_pinning(const Error& why);
@@ -152,6 +157,8 @@ class GpuBackend final : public Backend {
   std::optional<ForwardContext<cuda::Queue>> context_;
   std::map<GraphKey, RecordedStep> graphs_;
   int64_t step_nodes_ = 0;
+  bool step_was_recorded_ = false;  // for this step, which says nothing about its speed then
+  std::vector<FetchShareSearch> share_searches_;  // a class each; empty: the share is fixed
   StageClock* clock_ = nullptr;
   std::unique_ptr<StageMarks> marks_;  // of steps that are not recorded
   StageMarks* step_marks_ = nullptr;   // of the step that was launched; null: none

@@ -100,8 +100,8 @@ Status Runner::create_exchange() {
   return {};
 }
 
-Status Runner::set_fetched(std::span<const int32_t> by_missed) {
-  return fetch_ ? fetch_->set(by_missed) : Status{};
+Status Runner::set_fetch_share(int64_t num_tokens, double share) {
+  return fetch_ ? fetch_->set(fetch_class(num_tokens), share) : Status{};
 }
 
 cuda::ExpertExchange Runner::exchange_of(int64_t layer) const {
@@ -133,7 +133,7 @@ int64_t Runner::num_staged(int64_t num_tokens) const {
 void Runner::run_shared(int64_t layer, const MoeBatch& batch, float* y) {
   cuda::ExpertTable table = slots_.table(layer);
   const cuda::ExpertExchange exchange = exchange_of(layer);
-  const cuda::FetchRule fetch = fetch_->rule(layer);
+  const cuda::FetchRule fetch = fetch_->rule(fetch_class(batch.num_tokens), layer);
   const cuda::GpuChoices choices{
       .ids = reinterpret_cast<int32_t*>(gpu_ids_.data()),
       .addresses = reinterpret_cast<cuda::ExpertAddress*>(choice_addresses_.data())};
@@ -142,7 +142,7 @@ void Runner::run_shared(int64_t layer, const MoeBatch& batch, float* y) {
   MoeBatch on_gpu = batch;
   on_gpu.expert_ids = choices.ids;
   table.choice_addresses = choices.addresses;
-  if (fetch_->is_used()) cuda::fetch(queue_, fetch);
+  if (fetches(batch.num_tokens)) cuda::fetch(queue_, fetch);
   cuda::moe_outputs(queue_, table, on_gpu, rows);
   mark(Stage::kExpertsWait);
   cuda::join_replies(queue_, on_gpu, rows, exchange, y);

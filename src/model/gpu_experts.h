@@ -35,10 +35,11 @@
 namespace hotset {
 
 struct GpuExpertsCounts {
-  int64_t steps = 0;           // shared with the CPU
-  int64_t choices = 0;         // of them: token · rank, shared experts not counted
-  int64_t misses = 0;          // of these: computed by the CPU
-  int64_t fetched = 0;         // and read by the GPU over PCIe
+  int64_t steps = 0;    // shared with the CPU
+  int64_t choices = 0;  // of them: token · rank, shared experts not counted
+  int64_t misses = 0;   // of these: computed by the CPU
+  int64_t fetched = 0;  // and read by the GPU over PCIe
+  [[nodiscard]] int64_t missed() const { return misses + fetched; }
   int64_t streamed_bytes = 0;  // over PCIe in prefill
   SplitPrefillCounts prefill;
   double cpu_seconds = 0;   // inside the CPU's products
@@ -59,8 +60,11 @@ class ExpertsRunner<cuda::Queue> {
                                                        const ModelConfig& config,
                                                        const ModelWeights& host, ExpertSlots& slots,
                                                        int64_t max_tokens);
-  // ExpertFetch::set; before, none are fetched. Recorded steps keep what they were recorded with.
-  Status set_fetched(std::span<const int32_t> by_missed);
+  // ExpertFetch::set and is_used, for steps of so many tokens.
+  Status set_fetch_share(int64_t num_tokens, double share);
+  [[nodiscard]] bool fetches(int64_t num_tokens) const {
+    return fetch_ && fetch_->is_used(fetch_class(num_tokens));
+  }
   ~ExpertsRunner() = default;
   ExpertsRunner(const ExpertsRunner&) = delete;
   ExpertsRunner& operator=(const ExpertsRunner&) = delete;

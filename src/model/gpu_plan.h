@@ -33,7 +33,7 @@ struct GpuBackendOptions {
   int64_t prefill_chunk = 0;
   int64_t max_num_seqs = 0;
   int64_t max_slots = -1;  // −1: as many as fit; for tests and measurements
-  // Of a decode step's missed experts, the share that the GPU reads over PCIe; below 0: by rates.
+  // Of a decode step's missed experts, the share that the GPU reads over PCIe; below 0: learnt.
   double fetch_share = -1;
   bool record_graphs = true;
 };
