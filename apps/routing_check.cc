@@ -37,13 +37,12 @@ Result<RoutingCheck> check_routing(const std::string& directory, int64_t num_tok
                      .num_experts = config.num_experts,
                      .top_k = config.num_experts_per_tok};
   std::vector<std::vector<int32_t>> chosen(static_cast<size_t>(config.num_hidden_layers));
-  const bool heard = model->listen_to_routing(
+  HS_RETURN_IF_ERROR(model->listen_to_routing(
       [&](int64_t layer, std::span<const int32_t> experts, int32_t /*top_k*/) {
         std::copy_if(experts.begin(), experts.end(),
                      std::back_inserter(chosen[static_cast<size_t>(layer)]),
                      [&](int32_t expert) { return expert < config.num_experts; });
-      });
-  if (!heard) return fail("routing can only be checked on the CPU", ErrorKind::kUnsupported);
+      }));
   std::vector<int32_t> ids(static_cast<size_t>(num_tokens));
   SynthText(text, model->vocab_size(), 1).next(ids);
   std::vector<float> logits(static_cast<size_t>(model->vocab_size()));

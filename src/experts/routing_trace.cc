@@ -57,6 +57,11 @@ int64_t first_bad_id(const std::vector<uint16_t>& ids, const RoutingShape& shape
 
 }  // namespace
 
+std::string to_text(const RoutingShape& shape) {
+  return fmt::format("{} layers of {} experts, {} a token", shape.num_layers, shape.num_experts,
+                     shape.top_k);
+}
+
 Status check_routing_shape(const RoutingShape& shape, std::string_view name) {
   if (shape.num_layers < 1 || shape.num_layers > kMaxRoutingLayers || shape.num_experts < 1 ||
       shape.num_experts > kMaxRoutingExperts || shape.top_k < 1 || shape.top_k > kMaxRoutingTopK ||

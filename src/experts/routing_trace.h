@@ -29,7 +29,9 @@ struct RoutingShape {
   int32_t top_k = 0;
 
   [[nodiscard]] int64_t ids_per_step() const { return int64_t{num_layers} * top_k; }
+  friend bool operator==(const RoutingShape&, const RoutingShape&) = default;
 };
+[[nodiscard]] std::string to_text(const RoutingShape& shape);  // "48 layers of 512 experts, …"
 
 inline constexpr int32_t kMaxRoutingLayers = 1024;
 inline constexpr int32_t kMaxRoutingExperts = 16384;

@@ -54,8 +54,8 @@ class Backend {
   virtual Status forward_mtp(const SequencePart& part, int64_t num_logits, float* logits) = 0;
 
   virtual void set_clock(StageClock* clock) = 0;
-  // False where choices cannot be heard.
-  virtual bool listen_to_routing(RoutingListener /*listener*/) { return false; }
+  // Between steps; null stops.
+  virtual Status listen_to_routing(RoutingListener listener) = 0;
 };
 
 // The MTP head's attention, where it is loaded, is one more layer of the pages.

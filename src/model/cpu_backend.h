@@ -38,9 +38,9 @@ class CpuBackend final : public Backend {
   [[nodiscard]] bool has_mtp() const override { return weights_->mtp != nullptr; }
   Status forward_mtp(const SequencePart& part, int64_t num_logits, float* logits) override;
   void set_clock(StageClock* clock) override { context_.clock = clock; }
-  bool listen_to_routing(RoutingListener listener) override {
+  Status listen_to_routing(RoutingListener listener) override {
     experts_.listen(std::move(listener));
-    return true;
+    return {};
   }
 
  private:

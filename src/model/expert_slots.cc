@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/checked_math.h"
+#include "experts/routing_profile.h"
 
 namespace hotset {
 namespace {
@@ -110,11 +111,12 @@ ExpertSlots::~ExpertSlots() {
 Result<std::unique_ptr<ExpertSlots>> ExpertSlots::create(cuda::Queue& queue,
                                                          const ModelWeights& host,
                                                          const ModelWeights& views,
-                                                         int64_t num_slots) {
+                                                         int64_t num_slots,
+                                                         const RoutingProfile* profile) {
   std::unique_ptr<ExpertSlots> slots(new ExpertSlots(queue, host));
   HS_RETURN_IF_ERROR(slots->allocate(num_slots));
   HS_RETURN_IF_ERROR(slots->create_groups(views));
-  HS_RETURN_IF_ERROR(slots->all_resident_ ? slots->fill_all() : slots->fill_by_cache());
+  HS_RETURN_IF_ERROR(slots->all_resident_ ? slots->fill_all() : slots->fill_by_cache(profile));
   HS_RETURN_IF_ERROR(queue.runtime.synchronize(queue.stream));
   return slots;
 }
@@ -209,7 +211,7 @@ Status ExpertSlots::fill_all() {
                              queue_.stream);
 }
 
-Status ExpertSlots::fill_by_cache() {
+Status ExpertSlots::fill_by_cache(const RoutingProfile* profile) {
   if (num_slots_ == 0) {  // the shared experts' addresses are all there is
     return queue_.runtime.copy(addresses_.data(), host_addresses_.data(), addresses_.size(),
                                queue_.stream);
@@ -223,6 +225,7 @@ Status ExpertSlots::fill_by_cache() {
                                          .step_budget_bytes = kStepCopyBytes,
                                          .drain_steps = 0}));
   cache_.emplace(std::move(cache));
+  if (profile != nullptr) HS_RETURN_IF_ERROR(cache_->seed(*profile));
   for (const Insertion& insertion : cache_->plan_fill(step_)) {
     const int64_t layer = moe_layers_[static_cast<size_t>(insertion.layer)];
     HS_RETURN_IF_ERROR(copy_record(layer, insertion.expert, insertion.slot, queue_.stream));
@@ -254,6 +257,18 @@ cuda::ExpertTable ExpertSlots::table_at(int64_t layer, const cuda::ExpertAddress
 bool ExpertSlots::is_resident(int64_t layer, int64_t expert) const {
   const Layer& l = layers_[static_cast<size_t>(layer)];
   return host_addresses_[static_cast<size_t>(l.first_address + expert)].gate != nullptr;
+}
+
+double ExpertSlots::resident_share(const RoutingProfile& profile) const {
+  int64_t resident = 0, all = 0;
+  for (const int64_t layer : moe_layers_) {
+    for (int32_t e = 0; e < profile.num_experts(); ++e) {
+      const int64_t count = profile.count(index_in_cache(layer), e);
+      all += count;
+      resident += is_resident(layer, e) ? count : 0;
+    }
+  }
+  return all > 0 ? static_cast<double>(resident) / static_cast<double>(all) : 0;
 }
 
 std::span<const std::byte> ExpertSlots::record(int64_t layer, int64_t expert) const {

@@ -46,9 +46,10 @@ struct SlotNeeds {
 class ExpertSlots {
  public:
   // The queue, `host` (its banks pinned) and `views` (gpu_weights.h) outlive the slots. Fills them
-  // before it returns.
+  // before it returns, by `profile` where there is one.
   static Result<std::unique_ptr<ExpertSlots>> create(cuda::Queue& queue, const ModelWeights& host,
-                                                     const ModelWeights& views, int64_t num_slots);
+                                                     const ModelWeights& views, int64_t num_slots,
+                                                     const RoutingProfile* profile = nullptr);
   ~ExpertSlots();
   ExpertSlots(const ExpertSlots&) = delete;
   ExpertSlots& operator=(const ExpertSlots&) = delete;
@@ -67,6 +68,8 @@ class ExpertSlots {
   [[nodiscard]] cuda::ExpertTable table_at(int64_t layer,
                                            const cuda::ExpertAddress* addresses) const;
   [[nodiscard]] bool is_resident(int64_t layer, int64_t expert) const;
+  // What of a profile's choices the experts take that have a slot now.
+  [[nodiscard]] double resident_share(const RoutingProfile& profile) const;
   // Addresses of an expert's three matrices in a copy of its record.
   [[nodiscard]] cuda::ExpertAddress address_in(const std::byte* record, int64_t layer,
                                                int64_t expert) const;
@@ -124,7 +127,7 @@ class ExpertSlots {
   Status allocate(int64_t num_slots);
   Status create_groups(const ModelWeights& views);
   Status fill_all();
-  Status fill_by_cache();
+  Status fill_by_cache(const RoutingProfile* profile);
   Status copy_record(int64_t layer, int64_t expert, int64_t slot, cuda::Stream stream);
   void commit_copies(size_t count);
   Status start_insertions();

@@ -205,7 +205,8 @@ Status GpuBackend::create_experts() {
       hotset::moe_scratch_bytes(Runner::kMaxSharedTokens * ranks, config_.hidden_size, width, 1,
                                 config_.num_experts + 1, cpu_queue_.pool.num_threads()));
   HS_ASSIGN_OR_RETURN(
-      slots_, ExpertSlots::create(queue_, *host_, *weights_.views, plan_.placement.num_slots));
+      slots_, ExpertSlots::create(queue_, *host_, *weights_.views, plan_.placement.num_slots,
+                                  options_.expert_profile));
   HS_ASSIGN_OR_RETURN(experts_, Runner::create(queue_, cpu_queue_, config_, *host_, *slots_,
                                                workspace_.shape.max_chunk));
   experts_->fix_prefill_fetch_share(banks_are_pinned_ ? options_.fetch_share : 0);
@@ -301,6 +302,13 @@ void GpuBackend::set_clock(StageClock* clock) {
   }
 }
 
+// Steps that were recorded before go their way without a listener.
+Status GpuBackend::listen_to_routing(RoutingListener listener) {
+  for (const auto& [key, step] : graphs_) runtime_->destroy(step.graph);
+  graphs_.clear();
+  return experts_->listen(std::move(listener), options_.prefill_chunk);
+}
+
 void GpuBackend::put_on_stream(int64_t num_tokens, int64_t num_logits, StageMarks* marks) {
   context_->marks = marks;
   experts_->set_marks(marks);
@@ -369,6 +377,7 @@ Status GpuBackend::run_step(int64_t num_tokens, int64_t num_logits, bool logits_
   if (clock_ != nullptr && step_marks_ != nullptr) {
     HS_RETURN_IF_ERROR(step_marks_->collect(*clock_));
   }
+  experts_->tell_listener(num_tokens);
   if (shared) HS_RETURN_IF_ERROR(experts_->end_step(num_tokens));
   return {};
 }

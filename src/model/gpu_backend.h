@@ -50,6 +50,8 @@ class GpuBackend final : public Backend {
   Status forward_mtp(const SequencePart& part, int64_t num_logits, float* logits) override;
   // While there is a clock, steps carry marks and are slower; their graphs are others.
   void set_clock(StageClock* clock) override;
+  // Costs some microseconds a layer where not all choices come to the host anyway.
+  Status listen_to_routing(RoutingListener listener) override;
 
   // As it was followed: with fewer slots than planned where something else needed their memory.
   [[nodiscard]] const GpuPlan& plan() const { return plan_; }
@@ -65,6 +67,7 @@ class GpuBackend final : public Backend {
   // device memory read by a kernel that does nothing else, a copy from pinned memory, int8 products
   // out of registers, a kernel in a graph. Fields of the CPU stay 0.
   Result<MachineRates> measure_rates();
+  [[nodiscard]] const ExpertSlots& expert_slots() const { return *slots_; }
   [[nodiscard]] const SlotCacheCounts* cache_counts() const { return slots_->cache_counts(); }
 
  private:

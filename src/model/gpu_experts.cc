@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <utility>
 
 #include "base/check.h"
 #include "base/checked_math.h"
@@ -114,6 +115,7 @@ cuda::ExpertExchange Runner::exchange_of(int64_t layer) const {
 
 void Runner::run(cuda::Queue& queue, int64_t layer, const LayerWeights& weights,
                  const MoeBatch& batch, float* y) {
+  if (log_) log_->add(queue, batch);
   if (!weights.is_moe || slots_.all_resident()) {
     cuda::moe_experts(queue, slots_.table(layer), batch, nullptr, y);
   } else if (step_is_streamed_) {
@@ -154,6 +156,8 @@ void Runner::run_streamed(int64_t layer, const MoeBatch& batch, float* y) {
 
 // The next layer with experts is staged as soon as this one is under way.
 void Runner::begin_layer(int64_t layer, int64_t num_tokens) {
+  // The choices of a step that the CPU serves come to the host in any case.
+  if (log_) log_->begin_layer(is_moe(layer) && !needs_service(num_tokens) ? layer : -1);
   step_is_streamed_ = is_streamed(num_tokens);
   if (!step_is_streamed_ || !is_moe(layer)) return;
   stream_->stage(layer);
@@ -238,6 +242,27 @@ Status Runner::recover() {
   exchange_.flags->abort = 0;
   exchange_.flags->expired = 0;
   return {};
+}
+
+Status Runner::listen(RoutingListener listener, int64_t max_tokens) {
+  log_.reset();
+  listener_ = std::move(listener);
+  if (!listener_) return {};
+  HS_ASSIGN_OR_RETURN(
+      log_, RoutingLog::create(queue_.runtime, config_.num_hidden_layers, max_tokens, top_k_));
+  return {};
+}
+
+void Runner::tell_listener(int64_t num_tokens) {
+  if (!log_) return;
+  const auto count = static_cast<size_t>(num_tokens * top_k_);
+  for (int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
+    if (!is_moe(layer)) continue;
+    listener_(layer,
+              needs_service(num_tokens) ? std::span<const int32_t>(exchange_of(layer).ids, count)
+                                        : log_->ids(layer, num_tokens),
+              top_k_);
+  }
 }
 
 Status Runner::end_step(int64_t num_tokens) {

@@ -28,6 +28,8 @@
 #include "model/expert_slots.h"
 #include "model/expert_stream.h"
 #include "model/experts_runner.h"
+#include "model/routing_listener.h"
+#include "model/routing_log.h"
 #include "model/split_prefill.h"
 #include "model/stage_marks.h"
 #include "model/weights.h"
@@ -94,6 +96,10 @@ class ExpertsRunner<cuda::Queue> {
   // Once the stream has drained: has a wait of this step ended without its answer? Its results are
   // void then.
   [[nodiscard]] bool was_given_up() const;
+  // From now on; null: nobody. Steps have at most max_tokens and were not recorded before.
+  Status listen(RoutingListener listener, int64_t max_tokens);
+  // After any step that went well: what its routers chose, for the listener.
+  void tell_listener(int64_t num_tokens);
   // After such a step failed and the stream has drained: both sides count from the same number.
   Status recover();
 
@@ -154,6 +160,8 @@ class ExpertsRunner<cuda::Queue> {
   std::vector<uint16_t> ids_;
   GpuExpertsCounts counts_;
   StageMarks* marks_ = nullptr;
+  RoutingListener listener_;
+  std::unique_ptr<RoutingLog> log_;  // null while nobody listens
 };
 
 }  // namespace hotset

@@ -22,6 +22,8 @@
 
 namespace hotset {
 
+class RoutingProfile;
+
 struct GpuBackendOptions {
   int device = 0;
   cpu::Isa isa = cpu::Isa::kScalar;
@@ -36,6 +38,8 @@ struct GpuBackendOptions {
   // Of a decode step's missed experts, the share that the GPU reads over PCIe; below 0: learnt.
   double fetch_share = -1;
   bool record_graphs = true;
+  // What the slots are filled by at first; null: nothing. Read while the backend is made.
+  const RoutingProfile* expert_profile = nullptr;
 };
 
 struct GpuSizes {

@@ -11,6 +11,7 @@
 #include "base/checked_math.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/quant_config.h"
+#include "experts/routing_profile.h"
 #include "kernels/rope.h"
 #include "kvcache/sequence_cache.h"
 #include "memory/memory_info.h"
@@ -50,6 +51,32 @@ void note_small_pages(const ModelWeights& weights, std::vector<std::string>& not
       "/sys/kernel/mm/transparent_hugepage/enabled, where 'madvise' or 'always' should be chosen",
       bytes_text(std::min(*huge, bytes)), bytes_text(bytes)));
 }
+
+// A profile seeds the slots of experts that live on the GPU for a time; where there are none it is
+// of no use.
+void note_idle_profile(ModelPlan& plan, bool on_gpu) {
+  const RoutingProfile* profile = plan.options.expert_profile.get();
+  if (profile == nullptr) return;
+  const Placement& p = plan.placement;
+  const char* why = !on_gpu                        ? "the CPU computes all experts"
+                    : p.num_slots == p.num_experts ? "all experts fit on the GPU"
+                    : p.num_slots == 0             ? "no expert has a slot on the GPU"
+                    : profile->num_tokens() == 0   ? "it has counted no tokens"
+                                                   : nullptr;
+  if (why != nullptr) plan.notes.push_back(fmt::format("--expert-profile has no effect: {}", why));
+}
+
+#ifdef HOTSET_HAS_CUDA
+void note_seeding(ModelPlan& plan, const ExpertSlots& slots) {
+  const RoutingProfile* profile = plan.options.expert_profile.get();
+  if (profile == nullptr || slots.all_resident() || slots.num_slots() == 0) return;
+  if (profile->num_tokens() == 0) return;
+  plan.notes.push_back(
+      fmt::format("--expert-profile: the experts that start on the GPU took {:.1f} % of the "
+                  "choices of its {} tokens",
+                  100 * slots.resident_share(*profile), profile->num_tokens()));
+}
+#endif
 
 class ModelSequence : public SequenceState {
  public:
@@ -106,6 +133,7 @@ Result<std::unique_ptr<Backend>> LanguageModel::create_gpu_backend(
                          {plan.gpu_sizes, plan.placement, plan.rates}));
   plan.placement = backend->plan().placement;
   plan.notes.insert(plan.notes.end(), backend->notes().begin(), backend->notes().end());
+  note_seeding(plan, backend->expert_slots());
   return backend;
 }
 
@@ -159,6 +187,7 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::load(const std::string& di
   auto backend = on_gpu ? create_gpu_backend(*parts, std::move(weights))
                         : create_cpu_backend(*parts, std::move(weights));
   HS_ASSIGN_OR_RETURN(parts->backend, std::move(backend));
+  note_idle_profile(parts->plan, on_gpu);
   parts->describe_device();
   return std::unique_ptr<LanguageModel>(new LanguageModel(std::move(parts)));
 }
@@ -325,7 +354,7 @@ void LanguageModel::set_clock(StageClock* clock) {
   parts_->backend->set_clock(clock);
 }
 
-bool LanguageModel::listen_to_routing(RoutingListener listener) {
+Status LanguageModel::listen_to_routing(RoutingListener listener) {
   return parts_->backend->listen_to_routing(std::move(listener));
 }
 

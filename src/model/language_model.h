@@ -23,6 +23,8 @@
 
 namespace hotset {
 
+class RoutingProfile;
+
 // Modules that the checkpoint stores at 16 bits: as stored, at 8 bits, or what the memory plan of a
 // GPU gains by (on the CPU: as stored).
 enum class DenseBits : uint8_t { k16, k8, kAuto };
@@ -34,8 +36,9 @@ struct ModelOptions {
   int64_t ram_bytes = 0;          // 0: what is available
   int64_t max_expert_slots = -1;  // −1: as many as fit; fewer for tests and measurements
   double fetch_share = -1;        // GpuBackendOptions::fetch_share
-  int cpu_threads = 0;            // 0: one per processor this process may use; beside a GPU one
-                                  // per core, less one for the driver
+  std::shared_ptr<const RoutingProfile> expert_profile = nullptr;  // by which slots are filled
+  int cpu_threads = 0;  // 0: one per processor this process may use; beside a GPU one
+                        // per core, less one for the driver
   bool pin_threads = true;
   cpu::Isa isa = cpu::Isa::kScalar;  // detect_isa() picks the best
   cpu::Arithmetic arithmetic = cpu::Arithmetic::kFast;
@@ -129,8 +132,9 @@ class LanguageModel : public TokenModel {
 
   // Counts time and bytes of every stage from now on; null stops. The clock outlives the use.
   void set_clock(StageClock* clock);
-  // Hears every router's choices from now on; null stops. False on a GPU.
-  bool listen_to_routing(RoutingListener listener);
+  // Hears every router's choices from the next step on; null stops. A GPU's are told after each
+  // step.
+  Status listen_to_routing(RoutingListener listener);
 
  private:
   struct Parts;

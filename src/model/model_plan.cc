@@ -7,6 +7,7 @@
 
 #include "base/checked_math.h"
 #include "checkpoint/json_file.h"
+#include "experts/routing_profile.h"
 #include "memory/memory_info.h"
 #include "model/workspace.h"
 #ifdef HOTSET_HAS_CUDA
@@ -74,6 +75,18 @@ Result<int64_t> cpu_pages(const ModelOptions& options, int64_t page_bytes, int64
   const int64_t most = std::max(least, context * options.max_num_seqs);
   HS_ASSIGN_OR_RETURN(const int64_t budget, ram_budget(options));
   return std::clamp((budget - weights) / 2 / std::max<int64_t>(1, page_bytes), least, most);
+}
+
+// A layer of a profile is one that has experts.
+Status check_profile(const OpenModel& model, const RoutingProfile& profile) {
+  const RoutingShape& is = profile.shape();
+  const RoutingShape wanted = routing_shape(model.config);
+  if (is == wanted) return {};
+  const std::string& directory = model.checkpoint.directory().path();
+  return fail(
+      fmt::format("--expert-profile: the profile is of a model with {}, but {} has {}; make one "
+                  "with hotset profile {}",
+                  to_text(is), directory, to_text(wanted), directory));
 }
 
 class Planner {
@@ -258,6 +271,9 @@ Status Planner::plan_gpu_or_cpu() {
 
 Result<ModelPlan> Planner::run() {
   HS_RETURN_IF_ERROR(check_context(out_.open.config, out_.options));
+  if (out_.options.expert_profile) {
+    HS_RETURN_IF_ERROR(check_profile(out_.open, *out_.options.expert_profile));
+  }
   HS_RETURN_IF_ERROR(out_.options.device == Device::kCpu ? plan_cpu() : plan_gpu_or_cpu());
   return std::move(out_);
 }
@@ -279,6 +295,13 @@ int64_t packed_bytes(const WeightPlan& plan) {
   return bytes;
 }
 
+RoutingShape routing_shape(const ModelConfig& config) {
+  const auto layers = std::count(config.layer_is_moe.begin(), config.layer_is_moe.end(), true);
+  return {.num_layers = static_cast<int32_t>(layers),
+          .num_experts = static_cast<int32_t>(config.num_experts),
+          .top_k = static_cast<int32_t>(config.num_experts_per_tok)};
+}
+
 #ifdef HOTSET_HAS_CUDA
 GpuBackendOptions gpu_backend_options(const ModelOptions& options) {
   return {.isa = options.isa,
@@ -290,7 +313,8 @@ GpuBackendOptions gpu_backend_options(const ModelOptions& options) {
           .prefill_chunk = options.prefill_chunk,
           .max_num_seqs = options.max_num_seqs,
           .max_slots = options.max_expert_slots,
-          .fetch_share = options.fetch_share};
+          .fetch_share = options.fetch_share,
+          .expert_profile = options.expert_profile.get()};
 }
 #endif
 

@@ -13,6 +13,7 @@
 #include "checkpoint/quant_config.h"
 #include "cuda/runtime.h"
 #include "experts/placement.h"
+#include "experts/routing_trace.h"
 #include "kernels/cpu/worker_pool.h"
 #include "model/config.h"
 #include "model/language_model.h"
@@ -33,6 +34,8 @@ struct OpenModel {
 Result<OpenModel> open_model(const std::string& directory, const LoadOptions& options);
 
 [[nodiscard]] int64_t packed_bytes(const WeightPlan& plan);  // in RAM
+// Of traces and profiles of this model: layers that have experts, routed experts alone.
+[[nodiscard]] RoutingShape routing_shape(const ModelConfig& config);
 
 struct ModelPlan {
   OpenModel open;
