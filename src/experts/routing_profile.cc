@@ -2,8 +2,12 @@
 #include "experts/routing_profile.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
+#include <filesystem>
 #include <limits>
 
 #include "base/check.h"
@@ -25,6 +29,23 @@ Result<int64_t> whole_number(const Json& object, const char* key, std::string_vi
     return fail(fmt::format("{}: {} must be a whole number of at most {}", name, key, max));
   }
   return static_cast<int64_t>(found->get<uint64_t>());
+}
+
+Status file_error(const std::string& path, const char* what) {
+  return fail(fmt::format("{}: {}: {}", path, what, std::strerror(errno)), ErrorKind::kResource);
+}
+
+// On the disk when it returns, where there is one.
+Status write_whole(const std::string& path, const std::string& text) {
+  std::FILE* const file = std::fopen(path.c_str(), "wb");
+  if (file == nullptr) return file_error(path, "can't be created");
+  Status status;
+  if (std::fwrite(text.data(), 1, text.size(), file) != text.size() || std::fflush(file) != 0 ||
+      (::fsync(::fileno(file)) != 0 && errno != EINVAL)) {
+    status = file_error(path, "can't be written");
+  }
+  if (std::fclose(file) != 0 && status) status = file_error(path, "can't be written");
+  return status;
 }
 
 Status read_layer(const Json& row, const RoutingShape& shape, int64_t num_tokens,
@@ -79,6 +100,7 @@ Result<RoutingProfile> RoutingProfile::parse(std::string_view json, std::string_
   profile.shape_ = {.num_layers = static_cast<int32_t>(layers),
                     .num_experts = static_cast<int32_t>(experts),
                     .top_k = static_cast<int32_t>(top_k)};
+  profile.name_ = name;
   profile.num_tokens_ = tokens;
   HS_RETURN_IF_ERROR(check_routing_shape(profile.shape_, name));
   const auto counts = root.find("counts");
@@ -118,6 +140,20 @@ void RoutingProfile::add(int32_t layer, std::span<const uint16_t> ids) {
   }
 }
 
+Status RoutingProfile::merge(const RoutingProfile& other) {
+  if (other.shape_ != shape_) {
+    return fail(fmt::format("a routing profile of {} can't be added to one of {}",
+                            to_text(other.shape_), to_text(shape_)));
+  }
+  if (other.num_tokens_ > kMaxTokens - num_tokens_) {
+    return fail(fmt::format("{} and {} tokens are more than a routing profile counts", num_tokens_,
+                            other.num_tokens_));
+  }
+  num_tokens_ += other.num_tokens_;
+  for (size_t i = 0; i < counts_.size(); ++i) counts_[i] += other.counts_[i];
+  return {};
+}
+
 std::string RoutingProfile::to_json() const {
   std::string out = fmt::format(
       "{{\"format\": \"{}\", \"version\": 1, \"num_layers\": {}, \"num_experts\": {}, "
@@ -132,16 +168,19 @@ std::string RoutingProfile::to_json() const {
 }
 
 Status RoutingProfile::save(const std::string& path) const {
+  std::error_code error;
+  const auto existing = std::filesystem::status(path, error);
   const std::string json = to_json();
-  std::FILE* const file = std::fopen(path.c_str(), "wb");
-  if (file == nullptr)
-    return fail(fmt::format("{}: cannot be created", path), ErrorKind::kResource);
-  const bool written = std::fwrite(json.data(), 1, json.size(), file) == json.size();
-  if (std::fclose(file) != 0 || !written) {
-    return fail(fmt::format("{}: could not be written; is the disk full?", path),
-                ErrorKind::kResource);
+  if (std::filesystem::exists(existing) && !std::filesystem::is_regular_file(existing)) {
+    return write_whole(path, json);  // a pipe or a terminal; a directory can't be opened
   }
-  return {};
+  const std::string part = fmt::format("{}.{}.part", path, ::getpid());
+  Status status = write_whole(part, json);
+  if (status && std::rename(part.c_str(), path.c_str()) != 0) {
+    status = file_error(path, "can't be replaced");
+  }
+  if (!status) ::unlink(part.c_str());
+  return status;
 }
 
 }  // namespace hotset

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// How often each layer chose each expert: the seed of the expert cache (--expert-profile FILE) and
-// what `profile` records. A JSON file:
+// How often each layer chose each expert: the seed of the expert cache (--expert-profile FILE),
+// written by the verb `profile` and by --save-expert-profile. Only layers that have experts count.
+// A JSON file:
 //   {"format": "hotset-routing-profile", "version": 1, "num_layers": L, "num_experts": E,
 //    "top_k": K, "num_tokens": N, "counts": [[E numbers] … L of them]}
 // A layer's counts are at most N each and add up to N · K.
@@ -28,7 +29,11 @@ class RoutingProfile {
   // Counts one layer's ids, [num_tokens, top_k]. Call add_tokens once a step, whatever the layers.
   void add(int32_t layer, std::span<const uint16_t> ids);
   void add_tokens(int64_t num_tokens) { num_tokens_ += num_tokens; }
+  // Counts add up. `other` is of the same shape, or nothing changes.
+  [[nodiscard]] Status merge(const RoutingProfile& other);
 
+  // Where it was read from; empty: it was counted.
+  [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] int32_t num_layers() const { return shape_.num_layers; }
   [[nodiscard]] int32_t num_experts() const { return shape_.num_experts; }
   [[nodiscard]] const RoutingShape& shape() const { return shape_; }
@@ -45,9 +50,11 @@ class RoutingProfile {
   }
 
   [[nodiscard]] std::string to_json() const;
+  // All of it or nothing: a file of that name is replaced once the new one is complete.
   [[nodiscard]] Status save(const std::string& path) const;
 
  private:
+  std::string name_;
   RoutingShape shape_;
   int64_t num_tokens_ = 0;
   std::vector<int64_t> counts_;  // [num_layers, num_experts]

@@ -14,6 +14,7 @@ namespace {
 
 constexpr int32_t kMaxLayers = 4096;
 constexpr int32_t kMaxPayback = 65535;  // trials count in 16 bits
+constexpr int64_t kStepCopyBytes = int64_t{64} << 20;
 constexpr int32_t kMaxExperts = 65535;  // ids are uint16, and one value is left
 
 Status check_options(const SlotCacheOptions& o) {
@@ -38,6 +39,16 @@ Status check_options(const SlotCacheOptions& o) {
 }
 
 }  // namespace
+
+SlotCacheOptions live_cache_options(int32_t num_layers, int32_t num_experts, int32_t num_slots,
+                                    int64_t slot_bytes) {
+  return {.num_layers = num_layers,
+          .num_experts = num_experts,
+          .num_slots = num_slots,
+          .slot_bytes = slot_bytes,
+          .step_budget_bytes = kStepCopyBytes,
+          .drain_steps = 0};
+}
 
 Result<SlotCache> SlotCache::create(const SlotCacheOptions& options) {
   HS_RETURN_IF_ERROR(check_options(options));

@@ -58,6 +58,11 @@ struct SlotCacheOptions {
   int32_t min_slots_per_layer = -1;  // -1: half of an even share
 };
 
+// As an engine runs it, with copies on a stream beside the steps and tables that change between
+// them; what copies may take of a step's time on PCIe is bounded.
+[[nodiscard]] SlotCacheOptions live_cache_options(int32_t num_layers, int32_t num_experts,
+                                                  int32_t num_slots, int64_t slot_bytes);
+
 struct ExpertUse {
   int32_t expert = 0;
   int32_t tokens = 0;      // how often it was among the ids

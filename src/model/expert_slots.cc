@@ -14,8 +14,6 @@ namespace {
 
 constexpr int64_t kMaxChanges = 4096;  // of the table, between two steps
 constexpr int64_t kChangesOffset = 256;
-// What background copies may take of a step's time on PCIe.
-constexpr int64_t kStepCopyBytes = int64_t{64} << 20;
 
 std::span<const std::byte> record_of(const ExpertView& expert) {
   const std::byte* begin = std::min({expert.gate.data, expert.up.data, expert.down.data});
@@ -218,12 +216,9 @@ Status ExpertSlots::fill_by_cache(const RoutingProfile* profile) {
   }
   const int64_t experts = std::ssize(host_.layers[static_cast<size_t>(moe_layers_[0])].experts) - 1;
   HS_ASSIGN_OR_RETURN(SlotCache cache,
-                      SlotCache::create({.num_layers = static_cast<int32_t>(moe_layers_.size()),
-                                         .num_experts = static_cast<int32_t>(experts),
-                                         .num_slots = static_cast<int32_t>(num_slots_),
-                                         .slot_bytes = slot_bytes_,
-                                         .step_budget_bytes = kStepCopyBytes,
-                                         .drain_steps = 0}));
+                      SlotCache::create(live_cache_options(
+                          static_cast<int32_t>(moe_layers_.size()), static_cast<int32_t>(experts),
+                          static_cast<int32_t>(num_slots_), slot_bytes_)));
   cache_.emplace(std::move(cache));
   if (profile != nullptr) HS_RETURN_IF_ERROR(cache_->seed(*profile));
   for (const Insertion& insertion : cache_->plan_fill(step_)) {

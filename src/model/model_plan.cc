@@ -84,9 +84,9 @@ Status check_profile(const OpenModel& model, const RoutingProfile& profile) {
   if (is == wanted) return {};
   const std::string& directory = model.checkpoint.directory().path();
   return fail(
-      fmt::format("--expert-profile: the profile is of a model with {}, but {} has {}; make one "
-                  "with hotset profile {}",
-                  to_text(is), directory, to_text(wanted), directory));
+      fmt::format("--expert-profile {}: is of a model with {}, but {} has {}; make one with "
+                  "hotset profile {}",
+                  profile.name(), to_text(is), directory, to_text(wanted), directory));
 }
 
 class Planner {
