@@ -10,6 +10,7 @@
 #include "bench_plan.h"
 #include "bench_report.h"
 #include "bench_run.h"
+#include "expert_profile.h"
 #include "kernels/cpu/worker_pool.h"
 #include "loaded_model.h"
 #include "progress.h"
@@ -154,8 +155,13 @@ Status bench_model(const BenchOptions& options) {
   BenchHeader header = header_of(options, resolved, summary, *model);
   HS_ASSIGN_OR_RETURN(header.rates, gpu_rates(*model));
   header.rates.host_read = host_read(*model);
-  BenchRunner runner(*model, options, tests);
-  return measure_all(runner, header, tests, options);
+  HS_ASSIGN_OR_RETURN(const auto recorder, record_expert_profile(options.model, *model));
+  {
+    BenchRunner runner(*model, options, tests);
+    HS_RETURN_IF_ERROR(measure_all(runner, header, tests, options));
+  }
+  save_expert_profile(options.model, recorder.get());
+  return {};
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "conversation.h"
+#include "expert_profile.h"
 #include "generation.h"
 #include "interrupt.h"
 #include "line_reader.h"
@@ -189,7 +190,10 @@ Result<int> chat(const ChatOptions& options) {
   HS_ASSIGN_OR_RETURN(const SamplingParams params, to_sampling_params(options.sampling, model));
   HS_ASSIGN_OR_RETURN(const auto engine, start_engine(model));
   ChatSession session(options, model, *engine, params);
-  return session.run();
+  const int code = session.run();
+  engine->stop();
+  if (code != kExitDeviceLost) save_expert_profile(options.model, model.recorder.get());
+  return code;
 }
 
 }  // namespace

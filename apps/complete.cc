@@ -9,6 +9,7 @@
 
 #include "base/utf8.h"
 #include "conversation.h"
+#include "expert_profile.h"
 #include "generation.h"
 #include "interrupt.h"
 #include "line_reader.h"
@@ -81,6 +82,8 @@ Result<Completion> complete(const CompleteOptions& options, const std::string& p
   if (finish == FinishReason::kCancelled && !completion.was_interrupted) {
     return fail("the answer is cut off: nobody reads the output", ErrorKind::kInternal);
   }
+  engine->stop();
+  save_expert_profile(options.model, model.recorder.get());
   return completion;
 }
 

@@ -146,6 +146,18 @@ void add_compute_flags(CLI::App& verb, ModelFlags& flags) {
   add_device_flags(verb, flags);
 }
 
+void add_profile_flags(CLI::App& verb, ModelFlags& flags) {
+  verb.add_option("--expert-profile", flags.expert_profile,
+                  "Start with this profile's most chosen experts on the GPU (hotset profile, or "
+                  "--save-expert-profile of an earlier run)")
+      ->type_name("FILE")
+      ->group("Computing");
+  verb.add_option("--save-expert-profile", flags.save_expert_profile,
+                  "Write there, at the end, how often this run chose each expert")
+      ->type_name("FILE")
+      ->group("Computing");
+}
+
 void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
   const char* group = "Sampling (default: the checkpoint's generation_config.json)";
   const auto add = [&](const char* names, auto& value, const char* help, const char* type) {
@@ -177,6 +189,7 @@ void add_complete(CLI::App& app, CompleteOptions& out) {
   verb->add_flag("--chat", out.chat, "The text is a user's message: use the chat template");
   verb->add_flag("--json", out.json, "Print one JSON object instead of the text");
   add_compute_flags(*verb, out.model);
+  add_profile_flags(*verb, out.model);
   add_sampling_flags(*verb, out.sampling);
   verb->footer(
       "Examples:\n"
@@ -191,6 +204,7 @@ void add_chat(CLI::App& app, ChatOptions& out) {
   verb->add_option("--system", out.system, "System message")->type_name("TEXT");
   verb->add_flag("--hide-reasoning", out.hide_reasoning, "Do not show what comes before </think>");
   add_compute_flags(*verb, out.model);
+  add_profile_flags(*verb, out.model);
   add_sampling_flags(*verb, out.sampling);
   verb->footer(
       "Examples:\n"
@@ -220,6 +234,42 @@ void add_plan(CLI::App& app, PlanOptions& out) {
       "Where there is no GPU, --gpu-memory describes one, and --ram its machine.\n"
       "Example:\n"
       "  hotset plan ORG/NAME --gpu-memory 14GiB --max-model-len 32k");
+}
+
+void add_profile(CLI::App& app, ProfileOptions& out) {
+  CLI::App* verb = app.add_subcommand(
+      "profile", "Count which experts a text chooses, and what a cache makes of it");
+  add_model_flags(*verb, out.model);
+  const char* group = "Text (default: heldout.txt of the model's directory, or a built-in sample)";
+  verb->add_option("--text", out.texts, "A file that the model reads as it is; may be repeated")
+      ->allow_extra_args(false)
+      ->type_name("FILE")
+      ->group(group);
+  verb->add_option("--prompt-file", out.prompt_files,
+                   "A file of messages, one a line, which the model also answers; may be repeated")
+      ->allow_extra_args(false)
+      ->type_name("FILE")
+      ->group(group);
+  verb->add_option("--max-tokens,-n", out.max_tokens, "Read at most so many tokens, in all")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str()
+      ->type_name("N")
+      ->group(group);
+  verb->add_option("--answer-tokens", out.answer_tokens, "At most so many for each answer")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str()
+      ->type_name("N")
+      ->group(group);
+  verb->add_option("-o,--output", out.output, "Write the profile, for --expert-profile")
+      ->type_name("FILE");
+  verb->add_flag("--append", out.append, "Add to what the output holds already");
+  verb->add_flag("--json", out.json, "Print one JSON object");
+  add_compute_flags(*verb, out.model);
+  verb->footer(
+      "Texts are read in pieces of --max-model-len (default: 4096) tokens.\n"
+      "Examples:\n"
+      "  hotset profile ./model --text mails.txt -o mails.profile\n"
+      "  hotset serve ./model --expert-profile mails.profile");
 }
 
 void add_serve(CLI::App& app, ServeOptions& out) {
@@ -268,6 +318,7 @@ void add_serve(CLI::App& app, ServeOptions& out) {
       ->type_name("N")
       ->group(group);
   add_compute_flags(*verb, out.model);
+  add_profile_flags(*verb, out.model);
   verb->footer(
       "Examples:\n"
       "  hotset serve ./model\n"
@@ -331,6 +382,7 @@ void add_bench(CLI::App& app, BenchOptions& out) {
       ->type_name("FILE")
       ->group(group);
   add_compute_flags(*verb, out.model);
+  add_profile_flags(*verb, out.model);
   verb->footer(
       "A row: tokens/s of all sequences together as mean ± deviation over the repetitions, and "
       "their\n"
@@ -364,6 +416,7 @@ std::unique_ptr<CLI::App> make_parser(CommandLine& out) {
   add_serve(*app, out.serve);
   add_inspect(*app, out.inspect);
   add_plan(*app, out.plan);
+  add_profile(*app, out.profile);
   add_bench(*app, out.bench);
   add_synth_flags(*app->add_subcommand("synth", "Write a synthetic checkpoint, to measure with"),
                   out.synth);

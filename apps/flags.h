@@ -15,6 +15,7 @@ struct CommandLine {
   ChatOptions chat;
   InspectOptions inspect;
   PlanOptions plan;
+  ProfileOptions profile;
   ServeOptions serve;
   BenchOptions bench;
   SynthFlags synth;

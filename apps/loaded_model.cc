@@ -12,6 +12,7 @@
 
 #include "checkpoint/hub.h"
 #include "environment.h"
+#include "expert_profile.h"
 #include "progress.h"
 #include "server/chat_dialect.h"
 #include "tokenizer/tokenizer.h"
@@ -129,6 +130,7 @@ Result<ModelOptions> to_model_options(const ModelFlags& flags) {
   options.gpu_memory_bytes = flags.gpu_memory_bytes;
   options.max_expert_slots = flags.max_expert_slots;
   options.fetch_share = flags.fetch_share;
+  HS_ASSIGN_OR_RETURN(options.expert_profile, read_expert_profile(flags));
   options.ram_bytes = flags.ram_bytes;
   options.dense = flags.dense_8bit || flags.dense == "8" ? DenseBits::k8
                   : flags.dense == "16"                  ? DenseBits::k16
@@ -175,6 +177,7 @@ Result<LoadedModel> load_model(const ModelFlags& flags, int64_t max_num_seqs,
                       LanguageModel::load(resolved.directory, options, [&](const LoadProgress& p) {
                         progress(p.bytes_done, p.bytes_total, p.seconds);
                       }));
+  HS_ASSIGN_OR_RETURN(out.recorder, record_expert_profile(flags, *out.model));
   if (!flags.quiet) print_load_report(*out.model);
   out.num_valid_tokens = std::min<int64_t>(out.tokenizer->vocab_size(), out.model->vocab_size());
   return out;

@@ -19,6 +19,7 @@
 namespace hotset {
 
 class Dialect;
+class RoutingRecorder;
 class Tokenizer;
 
 struct LoadedModel {
@@ -33,6 +34,7 @@ struct LoadedModel {
   std::unique_ptr<ChatTemplate> chat_template;  // null: the checkpoint has none
   std::unique_ptr<Dialect> dialect;             // null then too
   GenerationDefaults defaults;
+  std::unique_ptr<RoutingRecorder> recorder;  // hears `model` with --save-expert-profile, else null
   std::unique_ptr<LanguageModel> model;
   int64_t num_valid_tokens = 0;
 };

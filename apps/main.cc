@@ -41,6 +41,7 @@ int run(int argc, char** argv) {
   if (parser->got_subcommand("complete")) return run_complete(command.complete);
   if (parser->got_subcommand("inspect")) return run_inspect(command.inspect);
   if (parser->got_subcommand("plan")) return run_plan(command.plan);
+  if (parser->got_subcommand("profile")) return run_profile(command.profile);
   if (parser->got_subcommand("serve")) return run_serve(command.serve);
   if (parser->got_subcommand("bench")) return run_bench(command.bench);
   if (parser->got_subcommand("synth")) return run_synth(command.synth);

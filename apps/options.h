@@ -20,7 +20,9 @@ struct ModelFlags {
   int64_t gpu_memory_bytes = 0;   // 0: what is free, less a margin
   int64_t max_expert_slots = -1;  // −1: as many as fit
   double fetch_share = -1;        // below 0: as measured rates say
-  int64_t ram_bytes = 0;          // 0: what is available
+  std::string expert_profile;     // a file by which the GPU's expert slots are filled; empty: none
+  std::string save_expert_profile;  // a file for what this run chooses; empty: none
+  int64_t ram_bytes = 0;            // 0: what is available
   std::string dense = "auto";
   bool dense_8bit = false;  // the same as dense = "8"
   std::string kv_cache_dtype = "auto";
@@ -61,6 +63,17 @@ struct InspectOptions {
 struct PlanOptions {
   ModelFlags model;
   int64_t max_num_seqs = 2;  // as complete and chat have it
+  bool json = false;
+};
+
+struct ProfileOptions {
+  ModelFlags model;
+  std::vector<std::string> texts;         // files
+  std::vector<std::string> prompt_files;  // a user's message a line
+  int64_t max_tokens = 16384;             // in all
+  int64_t answer_tokens = 64;             // to each message
+  std::string output;                     // empty: nothing is written
+  bool append = false;
   bool json = false;
 };
 

@@ -4,28 +4,20 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
 #include "base/result.h"
-#include "routing_stats.h"
+#include "routing_report.h"
 #include "synth_text.h"
 
 namespace hotset {
 
 inline constexpr int64_t kCheckTokens = 4 * kTopicTokens;
 
-struct RoutingCheck {
-  std::vector<RoutingStats> layers;
-  int64_t num_tokens = 0;
-  int64_t num_experts = 0;
-  int64_t top_k = 0;
-};
-
-[[nodiscard]] Result<RoutingCheck> check_routing(const std::string& directory,
-                                                 int64_t num_tokens = kCheckTokens,
-                                                 TextKind text = TextKind::kDrift);
+[[nodiscard]] Result<RoutingReport> check_routing(const std::string& directory,
+                                                  int64_t num_tokens = kCheckTokens,
+                                                  TextKind text = TextKind::kDrift);
 
 // A Markdown table: some layers and the mean of all.
-[[nodiscard]] std::string routing_table(const RoutingCheck& check);
+[[nodiscard]] std::string check_table(const RoutingReport& report);
 
 }  // namespace hotset

@@ -10,9 +10,9 @@
 namespace hotset {
 namespace {
 
-std::vector<int64_t> count_choices(std::span<const int32_t> choices, int64_t num_experts) {
+std::vector<int64_t> count_choices(std::span<const uint16_t> choices, int64_t num_experts) {
   std::vector<int64_t> counts(static_cast<size_t>(num_experts));
-  for (const int32_t expert : choices) counts[static_cast<size_t>(expert)] += 1;
+  for (const uint16_t expert : choices) counts[static_cast<size_t>(expert)] += 1;
   return counts;
 }
 
@@ -29,11 +29,11 @@ double entropy(const std::vector<int64_t>& counts, double total) {
   return bits;
 }
 
-double overlap_of_neighbours(std::span<const int32_t> choices, size_t top_k) {
+double overlap_of_neighbours(std::span<const uint16_t> choices, size_t top_k) {
   int64_t shared = 0;
   for (size_t at = top_k; at + top_k <= choices.size(); at += top_k) {
     const auto before = choices.subspan(at - top_k, top_k);
-    for (const int32_t expert : choices.subspan(at, top_k)) {
+    for (const uint16_t expert : choices.subspan(at, top_k)) {
       shared += std::count(before.begin(), before.end(), expert);
     }
   }
@@ -73,7 +73,7 @@ class LeastRecentlyUsed {
   std::vector<int32_t> held_;
 };
 
-double lru_hit_rate(std::span<const int32_t> choices, size_t top_k, int64_t num_slots,
+double lru_hit_rate(std::span<const uint16_t> choices, size_t top_k, int64_t num_slots,
                     int64_t num_experts) {
   LeastRecentlyUsed cache(num_slots, num_experts);
   const size_t num_tokens = choices.size() / top_k;
@@ -83,16 +83,16 @@ double lru_hit_rate(std::span<const int32_t> choices, size_t top_k, int64_t num_
     if (token >= num_tokens / 4) {
       looked_up += std::ssize(chosen);
       hits += std::count_if(chosen.begin(), chosen.end(),
-                            [&](int32_t expert) { return cache.holds(expert); });
+                            [&](uint16_t expert) { return cache.holds(expert); });
     }
-    for (const int32_t expert : chosen) cache.use(expert, static_cast<int64_t>(token));
+    for (const uint16_t expert : chosen) cache.use(expert, static_cast<int64_t>(token));
   }
   return static_cast<double>(hits) / static_cast<double>(std::max<int64_t>(1, looked_up));
 }
 
 }  // namespace
 
-RoutingStats routing_stats(std::span<const int32_t> choices, int64_t top_k, int64_t num_experts) {
+RoutingStats routing_stats(std::span<const uint16_t> choices, int64_t top_k, int64_t num_experts) {
   RoutingStats stats;
   const auto k = static_cast<size_t>(top_k);
   if (choices.size() <= k) return stats;
@@ -119,6 +119,7 @@ RoutingStats mean_of(std::span<const RoutingStats> layers) {
     for (size_t i = 0; i < kCachePercents.size(); ++i) {
       mean.fixed[i] += share * layer.fixed[i];
       mean.lru[i] += share * layer.lru[i];
+      mean.hotset[i] += share * layer.hotset[i];
     }
   }
   return mean;

@@ -13,6 +13,7 @@
 #include <thread>
 #include <utility>
 
+#include "expert_profile.h"
 #include "loaded_model.h"
 #include "progress.h"
 #include "report_error.h"
@@ -149,6 +150,7 @@ void end_at_once(Api& api, HttpServer& http, Engine& engine) {
 Status serve(const ServeOptions& options) {
   HS_RETURN_IF_ERROR(check_options(options));
   HS_RETURN_IF_ERROR(find_model(options.model));  // before a port is taken
+  HS_RETURN_IF_ERROR(to_model_options(options.model));
   const StopSignals signals;
   Api api(api_options(options));
   HttpServerOptions http_options;
@@ -173,6 +175,7 @@ Status serve(const ServeOptions& options) {
   }
   drain(options, api, *http, *engine, signals);
   if (const auto lost = engine->device_lost()) return fail(*lost);
+  save_expert_profile(options.model, model.recorder.get());
   return {};
 }
 

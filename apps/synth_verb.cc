@@ -76,7 +76,7 @@ int run_synth(const SynthFlags& flags) {
   if (flags.check_routing) {
     const auto check = check_routing(flags.directory);
     if (!check) return report_error(check.error());
-    fmt::print("\n{}", routing_table(*check));
+    fmt::print("\n{}", check_table(*check));
   }
   return kExitFine;
 }

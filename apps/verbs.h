@@ -16,6 +16,7 @@ inline constexpr int kExitInterrupted = 130;
 int run_complete(const CompleteOptions& options);
 int run_chat(const ChatOptions& options);
 int run_inspect(const InspectOptions& options);
+int run_profile(const ProfileOptions& options);
 int run_plan(const PlanOptions& options);
 int run_serve(const ServeOptions& options);
 int run_bench(const BenchOptions& options);

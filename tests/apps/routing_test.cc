@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 
 TEST(RoutingStats, ByHand) {
   // 10 experts, 1 a token: caches of 1, 2 and 3.
-  const std::vector<int32_t> choices = {0, 1, 0, 1, 0, 1, 0, 2};
+  const std::vector<uint16_t> choices = {0, 1, 0, 1, 0, 1, 0, 2};
   const RoutingStats stats = routing_stats(choices, 1, 10);
   EXPECT_DOUBLE_EQ(stats.overlap, 0);
   EXPECT_DOUBLE_EQ(stats.fixed[0], 0.5);
@@ -28,7 +28,7 @@ TEST(RoutingStats, ByHand) {
   EXPECT_DOUBLE_EQ(stats.lru[0], 0);          // of the last 6 tokens
   EXPECT_DOUBLE_EQ(stats.lru[1], 5.0 / 6.0);  // the 2 is new
   EXPECT_NEAR(stats.entropy_bits, 0.5 * 1 + 0.375 * 1.4150375 + 0.125 * 3, 1e-6);
-  const std::vector<int32_t> pairs = {0, 1, 1, 2, 2, 1};
+  const std::vector<uint16_t> pairs = {0, 1, 1, 2, 2, 1};
   EXPECT_DOUBLE_EQ(routing_stats(pairs, 2, 10).overlap, 0.75);
 }
 
