@@ -14,7 +14,9 @@ namespace fs = std::filesystem;
 
 Status check_folder_of(const std::string& path, const char* flag) {
   std::error_code error;
-  if (fs::is_directory(path, error)) return fail(fmt::format("{} {}: is a directory", flag, path));
+  const fs::file_status there = fs::status(path, error);
+  if (fs::is_directory(there)) return fail(fmt::format("{} {}: is a directory", flag, path));
+  if (fs::exists(there) && !fs::is_regular_file(there)) return {};  // written to as it is
   fs::path folder = fs::path(path).parent_path();
   if (folder.empty()) folder = ".";
   if (!fs::is_directory(folder, error)) {

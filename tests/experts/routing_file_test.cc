@@ -125,6 +125,45 @@ TEST_F(RoutingFile, AProfileCountsATraceAndComesBack) {
   EXPECT_EQ(RoutingProfile::create(kShape)->probability(0, 0), 0) << "nothing recorded";
 }
 
+TEST_F(RoutingFile, ProfilesAddUp) {
+  write_steps({{1, 2, 3, 4, 5, 6}, {1, 7, 3, 4, 5, 6}});
+  const RoutingProfile once = *RoutingProfile::from_trace(*RoutingTrace::load(path_));
+  RoutingProfile twice = once;
+  ASSERT_TRUE(twice.merge(once));
+  EXPECT_EQ(twice.num_tokens(), 4);
+  EXPECT_EQ(twice.count(0, 1), 4);
+  EXPECT_EQ(twice.count(0, 7), 2);
+  EXPECT_TRUE(RoutingProfile::parse(twice.to_json(), "sum"));
+  const std::string before = twice.to_json();
+  const RoutingProfile other =
+      *RoutingProfile::create({.num_layers = 3, .num_experts = 300, .top_k = 4});
+  EXPECT_THAT(twice.merge(other).error().message, HasSubstr("300 experts, 4 a token"));
+  RoutingProfile huge = *RoutingProfile::create(kShape);
+  huge.add_tokens(int64_t{1} << 48);
+  EXPECT_FALSE(twice.merge(huge)) << "more tokens than a file may hold";
+  EXPECT_EQ(twice.to_json(), before) << "a refused profile changes nothing";
+}
+
+TEST_F(RoutingFile, AProfileIsWrittenWholeOrNotAtAll) {
+  RoutingProfile profile = *RoutingProfile::create(kShape);
+  ASSERT_TRUE(profile.save(path_));
+  profile.add(0, std::vector<uint16_t>{1, 2});
+  ASSERT_TRUE(profile.save(path_)) << "an older file is replaced";
+  std::ifstream in(path_);
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), profile.to_json());
+  const std::string missing = (folder_ / "no" / "where").string();
+  EXPECT_THAT(profile.save(missing).error().message, HasSubstr("can't be created"));
+  EXPECT_FALSE(profile.save(folder_.string())) << "a directory";
+  EXPECT_THAT(profile.save("/dev/full").error().message, HasSubstr("can't be written"));
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/full")) << "a device is not replaced";
+  size_t num_files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+    EXPECT_EQ(entry.path().string(), path_) << "a part was left behind";
+    ++num_files;
+  }
+  EXPECT_EQ(num_files, 1u);
+}
+
 TEST_F(RoutingFile, HostileProfilesAreRefused) {
   const auto json = [](std::string counts, std::string tokens = "2", std::string top_k = "1") {
     return R"({"format":"hotset-routing-profile","version":1,"num_layers":2,"num_experts":2,"top_k":)" +

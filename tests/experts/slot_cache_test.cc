@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "experts/count_allocations.h"
@@ -14,7 +15,9 @@
 namespace hotset {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Pair;
 
 SlotCacheOptions small() {
   return {.num_layers = 2, .num_experts = 8, .num_slots = 4, .slot_bytes = 100};
@@ -162,6 +165,34 @@ TEST(SlotCache, AProfileSeedsTheMostUsedButEveryLayerKeepsItsShare) {
   const RoutingProfile other =
       *RoutingProfile::create({.num_layers = 3, .num_experts = 8, .top_k = 2});
   EXPECT_THAT(cache.seed(other).error().message, HasSubstr("3 layers"));
+}
+
+// A profile's order over all layers; what was never chosen comes last, evenly.
+TEST(SlotCache, AProfileSeedsInTheOrderOfItsCounts) {
+  RoutingProfile profile = *RoutingProfile::create({.num_layers = 2, .num_experts = 8, .top_k = 1});
+  const auto choose = [&](int32_t layer, uint16_t expert, int times) {
+    for (int i = 0; i < times; ++i) profile.add(layer, std::vector<uint16_t>{expert});
+  };
+  choose(0, 5, 40);
+  choose(0, 3, 20);
+  choose(1, 7, 30);
+  choose(1, 2, 10);
+  choose(0, 6, 5);
+  choose(1, 0, 25);
+  profile.add_tokens(65);
+  SlotCacheOptions options = small();
+  options.num_slots = 9;
+  options.min_slots_per_layer = 0;
+  SlotCache cache = *SlotCache::create(options);
+  ASSERT_TRUE(cache.seed(profile));
+  std::vector<std::pair<int32_t, int32_t>> order;
+  for (const Insertion& insertion : cache.plan_fill(0)) {
+    order.emplace_back(insertion.layer, insertion.expert);
+    cache.commit_insertion(insertion.slot);
+  }
+  EXPECT_THAT(order, ElementsAre(Pair(0, 5), Pair(1, 7), Pair(1, 0), Pair(0, 3), Pair(1, 2),
+                                 Pair(0, 6), Pair(0, 0), Pair(0, 1), Pair(1, 1)));
+  EXPECT_TRUE(cache.check_integrity());
 }
 
 TEST(SlotCache, WithoutSlotsEverythingMisses) {

@@ -12,9 +12,11 @@
 
 #include "checkpoint/json_file.h"
 #include "cuda/fake_runtime.h"
+#include "experts/routing_profile.h"
 #include "model/calibrate.h"
 #include "model/gpu_backend.h"
 #include "model/gpu_plan.h"
+#include "model/model_plan.h"
 
 namespace hotset {
 namespace {
@@ -69,12 +71,25 @@ class GpuFaults : public ::testing::Test {
                      .ram_available_bytes = int64_t{64} << 30,
                      .rates = typical_rates()});
   }
-  static GpuBackendOptions options_with(int64_t max_slots) {
+  [[nodiscard]] GpuBackendOptions options_with(int64_t max_slots) const {
     return {.isa = cpu::detect_isa(),
             .max_context = 256,
             .prefill_chunk = 64,
             .max_num_seqs = 2,
-            .max_slots = max_slots};
+            .max_slots = max_slots,
+            .expert_profile = profile_ ? &*profile_ : nullptr};
+  }
+  // One in which each layer chose experts 5, 2 and 4, in this order of frequency.
+  [[nodiscard]] RoutingProfile some_profile() const {
+    auto profile = RoutingProfile::create(routing_shape(config_));
+    EXPECT_TRUE(profile) << profile.error().message;
+    for (int32_t layer = 0; layer < profile->num_layers(); ++layer) {
+      for (const uint16_t other : std::vector<uint16_t>{2, 2, 2, 4}) {
+        profile->add(layer, std::vector<uint16_t>{5, other});
+      }
+    }
+    profile->add_tokens(4);
+    return std::move(*profile);
   }
   // Prefill of more tokens than are shared with the CPU, then two decode steps.
   static Status run(GpuBackend& backend, int num_decode_steps) {
@@ -96,6 +111,7 @@ class GpuFaults : public ::testing::Test {
   std::optional<QuantConfig> quant_;
   ModelConfig config_;
   RopeTable rope_;
+  std::optional<RoutingProfile> profile_;
   cpu::WorkerPool pool_{1};
   FakeRuntime* runtime_ = nullptr;
   int64_t num_leaked_ = 0;
@@ -180,6 +196,67 @@ TEST_F(GpuFaults, AModelThatDoesNotFitIsRefusedWithFiguresBeforeItIsLoaded) {
   ASSERT_FALSE(short_of_ram);
   EXPECT_NE(short_of_ram.error().message.find("raise --ram to"), std::string::npos)
       << short_of_ram.error().message;
+}
+
+TEST_F(GpuFaults, SlotsAreFilledByAProfile) {
+  const auto residents = [&](int64_t max_slots) {
+    auto made = create(-1, max_slots);
+    EXPECT_TRUE(made) << made.error().message;
+    const ExpertSlots& slots = (*made)->expert_slots();
+    EXPECT_EQ(slots.num_slots(), max_slots);
+    std::set<int64_t> found;
+    for (int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
+      for (int64_t e = 0; e < config_.num_experts; ++e) {
+        if (slots.is_resident(layer, e)) found.insert(100 * layer + e);
+      }
+    }
+    if (profile_) {
+      EXPECT_NEAR(slots.resident_share(*profile_), max_slots == 8 ? 7.0 / 8 : 0.5, 1e-9);
+    }
+    return found;
+  };
+  EXPECT_EQ(residents(4), (std::set<int64_t>{0, 100, 200, 300})) << "arbitrary ones";
+  profile_.emplace(some_profile());
+  EXPECT_EQ(residents(4), (std::set<int64_t>{5, 105, 205, 305}));
+  EXPECT_EQ(residents(8), (std::set<int64_t>{2, 5, 102, 105, 202, 205, 302, 305}));
+}
+
+// Choices that stay on the GPU are copied behind each router; whether that fails or not, a step
+// either is heard whole or ends in an error.
+TEST_F(GpuFaults, RoutersAreHeardOnceAStepAndLayer) {
+  for (const int64_t max_slots : {int64_t{-1}, int64_t{0}}) {
+    auto made = create(-1, max_slots);
+    ASSERT_TRUE(made) << made.error().message;
+    GpuBackend& backend = **made;
+    ASSERT_TRUE(run(backend, max_slots == 0 ? 0 : 2)) << "steps are recorded before";
+    std::vector<int64_t> heard(static_cast<size_t>(config_.num_hidden_layers));
+    const auto listen = [&] {
+      return backend.listen_to_routing(
+          [&](int64_t layer, std::span<const int32_t> experts, int32_t top_k) {
+            EXPECT_EQ(top_k, config_.num_experts_per_tok + 1);
+            heard[static_cast<size_t>(layer)] += std::ssize(experts) / top_k;
+          });
+    };
+    runtime_->fail_call(0);
+    EXPECT_FALSE(listen()) << "no memory for them";
+    runtime_->fail_call(-1);
+    ASSERT_TRUE(listen());
+    const int num_steps = max_slots == 0 ? 0 : 2;
+    for (int64_t round = 1; round <= 3; ++round) {
+      ASSERT_TRUE(run(backend, num_steps));
+      for (const int64_t tokens : heard) EXPECT_EQ(tokens, round * (20 + num_steps));
+    }
+    const std::vector<int64_t> before = heard;
+    runtime_->fail_call(12);
+    EXPECT_FALSE(run(backend, 0));
+    EXPECT_EQ(heard, before) << "a step that failed";
+    runtime_->fail_call(-1);
+    ASSERT_TRUE(backend.listen_to_routing(nullptr));
+    ASSERT_TRUE(run(backend, num_steps));
+    EXPECT_EQ(heard, before) << "nobody listens any more";
+    made->reset();
+    EXPECT_EQ(num_leaked_, 0);
+  }
 }
 
 // Where RAM can't be pinned everything still works, and says so once.

@@ -166,6 +166,32 @@ TEST_P(Gpu, ShortPromptsAreSplitWithoutATrace) {
   }
 }
 
+// Choices layer by layer, in the order of the tokens: prompts that are shared, split or computed by
+// the GPU alone, then token by token, from recorded steps as well.
+TEST_P(Gpu, ItsRoutersAreHeardAsTheCpusAre) {
+  if (GetParam() != "gptq") return;  // with integer products the same experts are chosen
+  const auto& all_ids = golden_.at("input_ids.200").ints;
+  std::vector<size_t> cuts = every_position(200);
+  cuts.erase(cuts.begin() + 10, cuts.begin() + 150);
+  std::map<int64_t, std::vector<int32_t>> want;
+  for (const int64_t slots : {-2, -1, 0, 12}) {
+    ModelOptions options{.cpu_threads = 2};
+    options.max_expert_slots = slots;
+    auto made = slots == -2 ? load("golden/models/gptq", options) : model(options);
+    ASSERT_NE(made, nullptr);
+    (void)all_logits(*made, std::span(all_ids).first(30), std::vector<size_t>{29});
+    std::map<int64_t, std::vector<int32_t>> heard;
+    ASSERT_TRUE(made->listen_to_routing(
+        [&](int64_t layer, std::span<const int32_t> experts, int32_t /*top_k*/) {
+          heard[layer].insert(heard[layer].end(), experts.begin(), experts.end());
+        }));
+    (void)all_logits(*made, all_ids, cuts);
+    if (want.empty()) want = heard;
+    EXPECT_EQ(heard, want) << made->device_text();
+  }
+  EXPECT_EQ(want.at(0).size(), 200u * 3u) << "two a token and the shared one";
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, Gpu, testing::ValuesIn(model_directories()), [](const auto& test) {
   std::string name = test.param;
   std::replace_if(
