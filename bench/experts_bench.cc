@@ -20,6 +20,7 @@
 
 #include "base/check.h"
 #include "base/float16.h"
+#include "kernels/cpu/read_ahead.h"
 #include "kernels/moe.h"
 #include "memory/huge_buffer.h"
 
@@ -129,7 +130,8 @@ class Bench {
       : options_(options),
         memory_(memory),
         pool_(options.threads),
-        queue_{pool_, options.isa, cpu::Arithmetic::kFast} {
+        queue_{pool_, options.isa, cpu::Arithmetic::kFast},
+        ahead_(pool_.num_threads()) {
     pool_.pin_caller();
     queue_.scratch.reserve(
         moe_scratch_bytes(1024, kHidden, kWidth, 16, kExperts, pool_.num_threads()));
@@ -139,7 +141,8 @@ class Bench {
 
  private:
   void fork_join();
-  void decode(const std::string& name, const Bank& bank, const Routing& shape_of);
+  void decode(const std::string& name, const Bank& bank, const Routing& shape_of, int ahead = 0);
+  void read_ahead(const Routing& routing, int experts);
   void prefill(const std::string& name, const Bank& bank, int64_t tokens_each);
   void draw(const Bank& bank, Routing& routing);
   double plain_read(const Bank& bank, const Routing& routing);
@@ -149,6 +152,7 @@ class Bench {
   HugeBuffer& memory_;
   cpu::WorkerPool pool_;
   cpu::Queue queue_;
+  cpu::ReadAhead ahead_;
   std::mt19937 rng_{1};
   std::vector<float> x_, rows_;
   uint64_t sink_[64 * 8] = {};
@@ -232,14 +236,28 @@ double Bench::products(const Routing& routing) {
   return seconds_of([&] { moe_outputs(queue_, routing.layer, batch, rows_.data()); });
 }
 
-void Bench::decode(const std::string& name, const Bank& bank, const Routing& shape_of) {
+// As while a GPU computes what lies between two layers' experts.
+void Bench::read_ahead(const Routing& routing, int experts) {
+  constexpr double kWindowSeconds = 60e-6;
+  const auto count = std::min(routing.unique.size(), static_cast<size_t>(experts));
+  ahead_.plan(routing.layer, std::span(routing.unique).first(count));
+  pool_.offer(ahead_);
+  const Clock::time_point start = Clock::now();
+  do {
+    (void)ahead_.piece(0);
+  } while (std::chrono::duration<double>(Clock::now() - start).count() < kWindowSeconds);
+}
+
+void Bench::decode(const std::string& name, const Bank& bank, const Routing& shape_of, int ahead) {
   Routing routing = shape_of;
+  const cpu::WorkerPool::Awake awake(pool_);
   std::vector<double> reads, times, unique;
   for (int i = 0; i < options_.rounds; ++i) {
     draw(bank, routing);
     unique.push_back(static_cast<double>(routing.unique.size()));
     reads.push_back(plain_read(bank, routing) / unique.back());
     draw(bank, routing);
+    if (ahead > 0) read_ahead(routing, ahead);
     times.push_back(products(routing) / static_cast<double>(routing.unique.size()));
   }
   const double bytes = static_cast<double>(bank.record()), experts = median(unique);
@@ -284,6 +302,9 @@ void Bench::format(const std::string& name, const PackedShape& code) {
     Routing routing{.layer = {}, .num_tokens = 1, .top_k = kTopK, .ids = {}, .unique = {}};
     for (int k = 0; k < kTopK; ++k) routing.ids.push_back(k < experts ? 0 : -1);
     decode(fmt::format("1 token, {} missed", experts), bank, routing);
+    for (int ahead = 2; ahead <= experts; ahead += 2) {
+      decode(fmt::format("  {} of them read ahead", ahead), bank, routing, ahead);
+    }
   }
   for (const int64_t tokens : {2, 4, 8, 16}) {
     Routing routing{.layer = {}, .num_tokens = tokens, .top_k = kTopK, .ids = {}, .unique = {}};

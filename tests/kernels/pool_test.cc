@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <thread>
@@ -69,6 +70,41 @@ TEST(WorkerPool, WhoWaitsMayDoSomethingMeanwhile) {
     most = std::max(most, *std::max_element(calls.begin(), calls.end()));
   }
   EXPECT_EQ(most, 20);
+}
+
+// Plain memory: what was offered may change once the next run() has returned, and not before.
+class CountingWork final : public IdleWork {
+ public:
+  explicit CountingWork(int num_threads) : pieces_(static_cast<size_t>(num_threads)) {}
+  bool piece(int worker) override {
+    pieces_[static_cast<size_t>(worker)].fetch_add(wanted_);
+    return wanted_ > 0;
+  }
+  void want(int pieces) { wanted_ = pieces; }
+  [[nodiscard]] int pieces(int worker) const { return pieces_[static_cast<size_t>(worker)]; }
+
+ private:
+  int wanted_ = 0;
+  std::vector<std::atomic<int>> pieces_;
+};
+
+TEST(WorkerPool, IdleThreadsDoWhatIsOfferedUntilTheNextRun) {
+  WorkerPool pool(3);
+  CountingWork work(3);
+  const WorkerPool::Awake awake(pool);
+  for (int round = 1; round <= 50; ++round) {
+    pool.run([](int, int) {});
+    work.want(round);
+    pool.offer(work);
+    const int before[] = {work.pieces(1), work.pieces(2)};
+    while (work.pieces(1) == before[0] || work.pieces(2) == before[1]) std::this_thread::yield();
+  }
+  pool.run([](int, int) {});
+  const int after[] = {work.pieces(1), work.pieces(2)};
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_EQ(work.pieces(1), after[0]) << "work goes on though a run has come between";
+  EXPECT_EQ(work.pieces(2), after[1]);
+  EXPECT_EQ(work.pieces(0), 0) << "the caller is never idle";
 }
 
 TEST(WorkerPool, StaysAwakeAndSleepsAgain) {

@@ -4,36 +4,31 @@
 #include <algorithm>
 #include <atomic>
 #include <span>
+#include <utility>
 
 #include "kernels/cpu/moe_pass.h"
+#include "kernels/cpu/read_ahead.h"
 
 namespace hotset {
 namespace cpu {
 namespace {
 
-constexpr int64_t kActRows = 64;  // tiles of one gate·up piece with one token
-constexpr int64_t kLine = 64;
-constexpr int64_t kLinesAtOnce = 16;
 constexpr int64_t kPlanBytes = int64_t{16} << 10;
 constexpr int64_t kAheadBytes = int64_t{128} << 10;  // prefetched while waiting; fits a small L2
-
-void prefetch_lines(const std::byte* at, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += kLine) __builtin_prefetch(at + i, 0, 2);
-}
 
 // Asks for the lines of runs of weights, some at a time, until `limit` bytes.
 class Ahead {
  public:
   explicit Ahead(int64_t limit) : limit_(limit) {}
-  // run(i): the i-th run, an empty one at the end.
-  template <typename RunFn>
-  bool operator()(const RunFn& run) {
+  // next_run(): an empty one at the end.
+  template <typename NextRun>
+  bool operator()(const NextRun& next_run) {
     if (at_ == end_) {
-      const std::span<const std::byte> next = run(run_++);
+      const std::span<const std::byte> next = next_run();
       at_ = next.data();
       end_ = at_ + next.size();
     }
-    const int64_t bytes = std::min({end_ - at_, limit_, kLinesAtOnce * kLine});
+    const int64_t bytes = std::min({end_ - at_, limit_, kPrefetchPiece});
     prefetch_lines(at_, bytes);
     at_ += bytes;
     limit_ -= bytes;
@@ -42,87 +37,59 @@ class Ahead {
 
  private:
   int64_t limit_;
-  int64_t run_ = 0;
   const std::byte* at_ = nullptr;
   const std::byte* end_ = nullptr;
 };
 
 }  // namespace
 
-// The units of gate and up that a thread computes, one after the other.
-class MoePass::GateUpWalk {
- public:
-  GateUpWalk(MoePass& pass, int worker)
-      : pass_(pass), cost_(even_share(pass.dealt_cost_, worker, pass.num_workers_)) {}
+// Tiles of the i-th active expert that are this thread's.
+Range MoePass::dealt(const DealList& list, int64_t i, int worker) const {
+  const TileDeal& deal = active_[i].*list.deal;
+  if (by_owner_) return owned_tiles(active_[i].id, deal.num_tiles, worker, num_workers_);
+  return tile_share(even_share(list.cost, worker, num_workers_), deal.cost_before, deal.cost,
+                    deal.num_dealt);
+}
 
-  // Of what was dealt to this thread.
+// What a thread computes of a list, chunk by chunk: what was dealt, then what it takes.
+class MoePass::Walk {
+ public:
+  Walk(const MoePass& pass, DealList& list, int worker)
+      : pass_(pass), list_(list), worker_(worker) {}
+
+  Chunk next() {
+    const Chunk chunk = next_dealt();
+    return chunk.expert != nullptr ? chunk : take();
+  }
   Chunk next_dealt() {
-    while (dealt_ < pass_.num_active_) {
-      const ActiveExpert& expert = pass_.active_[dealt_];
-      Range tiles = tile_share(cost_, before_, expert.unit_cost, expert.num_tiles);
-      tiles.begin = std::max(tiles.begin, done_);
-      if (tiles.begin < tiles.end) {
-        done_ =
-            std::min(tiles.end, tiles.begin + std::max<int64_t>(1, kActRows / expert.num_slots));
-        return {&expert, {tiles.begin, done_}};
-      }
-      before_ += expert.unit_cost * expert.num_tiles;
-      done_ = 0;
-      dealt_ = before_ < cost_.end ? dealt_ + 1 : pass_.num_active_;
+    for (; at_ < list_.num_experts; ++at_, done_ = 0) {
+      const Range tiles = pass_.dealt(list_, at_, worker_);
+      const int64_t begin = std::max(tiles.begin, done_);
+      if (begin >= tiles.end) continue;
+      const ActiveExpert& expert = pass_.active_[at_];
+      done_ = std::min(tiles.end, begin + (expert.*list_.deal).max_chunk);
+      return {&expert, {begin, done_}};
     }
     return {};
   }
 
-  Chunk next() {
-    if (const Chunk dealt = next_dealt(); dealt.expert != nullptr) return dealt;
-    const int64_t unit = pass_.next_unit_.fetch_add(1, std::memory_order_relaxed);
-    if (unit >= pass_.num_units_) return {};
-    const ActiveExpert* expert = &pass_.active_[taken_];
-    while (unit >= expert->first_unit + expert->num_tiles) expert = &pass_.active_[++taken_];
-    const int64_t tile = unit - expert->first_unit;
-    return {expert, {tile, tile + 1}};
-  }
-
  private:
-  MoePass& pass_;
-  Range cost_;
-  int64_t before_ = 0;  // cost of the experts before dealt_
-  int64_t dealt_ = 0;   // expert
-  int64_t done_ = 0;    // tiles of it
-  int64_t taken_ = 0;   // expert of the last unit that was not dealt
-};
-
-// The same for down. When outputs are summed a chunk stands for its tiles of all experts.
-class MoePass::DownWalk {
- public:
-  DownWalk(MoePass& pass, int worker)
-      : pass_(pass), dealt_(even_share(pass.dealt_down_units_, worker, pass.num_workers_)) {}
-
-  Chunk next() {
-    if (dealt_.begin < dealt_.end) return unit(dealt_.begin++);
-    return unit(pass_.next_down_unit_.fetch_add(1, std::memory_order_relaxed));
-  }
-  // What was dealt, the i-th run of weights in the order of reading.
-  [[nodiscard]] std::span<const std::byte> dealt_run(int64_t i) const {
-    if (pass_.num_active_ == 0) return {};
-    const int64_t runs = pass_.each_output_ ? 1 : pass_.num_active_;
-    if (dealt_.begin + i / runs >= dealt_.end) return {};
-    const Chunk chunk = unit(dealt_.begin + i / runs);
-    const Projection& down = chunk.expert[i % runs].down;
-    return {down.tile(chunk.tiles.begin), down.tile(chunk.tiles.end)};
+  Chunk take() {
+    const int64_t unit = list_.next_unit.fetch_add(1, std::memory_order_relaxed);
+    if (unit >= list_.num_units) return {};
+    const auto deal = [&](int64_t i) -> const TileDeal& { return pass_.active_[i].*list_.deal; };
+    while (taken_ + 1 < list_.num_experts && unit >= deal(taken_ + 1).units_before) ++taken_;
+    const TileDeal& from = deal(taken_);
+    const int64_t begin = from.num_dealt + (unit - from.units_before) * list_.unit_tiles;
+    return {&pass_.active_[taken_], {begin, std::min(begin + list_.unit_tiles, from.num_tiles)}};
   }
 
- private:
-  [[nodiscard]] Chunk unit(int64_t unit) const {
-    if (unit >= pass_.num_down_units_) return {};
-    const int64_t tile = unit % pass_.units_a_row_ * pass_.down_tiles_;
-    const int64_t end = ceil_div(pass_.batch_.hidden, kTileRows);
-    return {&pass_.active_[unit / pass_.units_a_row_],
-            {tile, std::min(tile + pass_.down_tiles_, end)}};
-  }
-
-  MoePass& pass_;
-  Range dealt_;
+  const MoePass& pass_;
+  DealList& list_;
+  int worker_;
+  int64_t at_ = 0;     // expert that is being dealt
+  int64_t done_ = 0;   // end of its tiles that were handed out
+  int64_t taken_ = 0;  // expert of the last unit taken
 };
 
 // Groups of columns of all tokens, shared out evenly.
@@ -188,10 +155,11 @@ void MoePass::prepare_inputs(int worker) {
   prepare_token_inputs(worker);
   if (any_per_slot_) prepare_slot_inputs(even_share(num_slots_, worker, num_workers_));
   Ahead ahead(reads_ahead_ ? kAheadBytes : 0);
-  const Chunk first = GateUpWalk(*this, worker).next_dealt();
+  const Chunk first = Walk(*this, gate_up_list_, worker).next_dealt();
+  bool is_first = true;
   queue_.pool.barrier([&] {
-    return ahead([&](int64_t i) -> std::span<const std::byte> {
-      if (i > 0 || first.expert == nullptr) return {};
+    return ahead([&]() -> std::span<const std::byte> {
+      if (!std::exchange(is_first, false) || first.expert == nullptr) return {};
       const Projection& gate = first.expert->gate;
       return {gate.tile(first.tiles.begin), gate.tile(first.tiles.end)};
     });
@@ -235,7 +203,7 @@ void MoePass::quantize_pairs(const ActiveExpert& expert, Range tiles) {
   static_assert(kPair == 2);
   const Range slots{0, expert.num_slots};
   const auto half = [&](int64_t tile) {
-    const std::atomic_ref<uint8_t> done(pair_tiles_[(expert.first_unit + tile) / kPair]);
+    const std::atomic_ref<uint8_t> done(pair_tiles_[(expert.first_tile + tile) / kPair]);
     if (done.fetch_add(1, std::memory_order_acq_rel) == 0) return;
     quantize_act(expert, {tile / kPair * kPair, tile / kPair * kPair + kPair}, slots);
   };
@@ -316,7 +284,7 @@ void MoePass::down_tiles(const Chunk& chunk, int worker, const std::byte* next) 
   }
 }
 
-void MoePass::down_share(DownWalk& walk, int worker) {
+void MoePass::down_share(Walk& walk, int worker) {
   const int64_t runs = each_output_ ? 1 : num_active_;
   for (Chunk now = walk.next(); now.expert != nullptr;) {
     const Chunk then = walk.next();
@@ -337,19 +305,33 @@ void MoePass::down_share(DownWalk& walk, int worker) {
 
 void MoePass::work(int worker) {
   prepare_inputs(worker);
-  DownWalk down(*this, worker);
-  const std::span<const std::byte> down_first = down.dealt_run(0);
-  GateUpWalk gate_up(*this, worker);
+  Walk down(*this, down_list_, worker);
+  Walk down_ahead = down;  // the weights of what was dealt, in the order of reading
+  Chunk read = down_ahead.next_dealt();
+  int64_t read_experts = 0;
+  const auto next_down = [&]() -> std::span<const std::byte> {
+    if (read.expert == nullptr) return {};
+    const Projection& p = read.expert[read_experts].down;
+    const std::span<const std::byte> weights(p.tile(read.tiles.begin), p.tile(read.tiles.end));
+    if (++read_experts >= (each_output_ ? 1 : num_active_)) {
+      read_experts = 0;
+      read = down_ahead.next_dealt();
+    }
+    return weights;
+  };
+  const std::byte* down_first =
+      read.expert != nullptr ? read.expert->down.tile(read.tiles.begin) : nullptr;
+  Walk gate_up(*this, gate_up_list_, worker);
   for (Chunk now = gate_up.next(); now.expert != nullptr;) {
     Chunk then;
     gate_up_tiles(now, [&] {
       then = gate_up.next();
-      return then.expert != nullptr ? then.expert->gate.tile(then.tiles.begin) : down_first.data();
+      return then.expert != nullptr ? then.expert->gate.tile(then.tiles.begin) : down_first;
     });
     now = then;
   }
   Ahead ahead(reads_ahead_ ? kAheadBytes : 0);
-  const auto meanwhile = [&] { return ahead([&](int64_t i) { return down.dealt_run(i); }); };
+  const auto meanwhile = [&] { return ahead(next_down); };
   queue_.pool.barrier(meanwhile);
   if (quantize_early_) {
     sum_down_groups(worker);
@@ -362,6 +344,10 @@ void MoePass::work(int worker) {
 
 void MoePass::run() {
   plan();
+  if (num_active_ == 0) {
+    if (!each_output_) std::fill_n(y_, batch_.num_tokens * batch_.hidden, 0.0f);
+    return;
+  }
   queue_.pool.run([&](int worker, int) { work(worker); });
 }
 

@@ -2,9 +2,10 @@
 // One pass of moe_experts over up to kMaxTokens tokens: what moe_plan.cc works out before the
 // threads start, and what each of them does (moe.cc).
 //
-// Work is a list of units (a tile of gate and up; some tiles of down). The first part of the list
-// is dealt out in runs, as memory likes it; the rest is taken unit by unit, since cores differ by a
-// third in what memory gives them. Who computes what changes no result.
+// The first tiles of each expert are dealt out, the others are taken one by one, since cores differ
+// by a third in what memory gives them. With few tokens the same tiles of an expert go to the same
+// thread whatever else was chosen (read_ahead.h); with many a thread is dealt one run of the list
+// of all experts' tiles. Who computes what changes no result.
 #pragma once
 
 #include <atomic>
@@ -29,15 +30,35 @@ struct Projection {
   }
 };
 
+// An expert's tiles of down, or of gate and up together.
+struct TileDeal {
+  int64_t num_tiles = 0;
+  int64_t num_dealt = 0;     // the first ones
+  int64_t cost = 0;          // of a tile, see tile_cost
+  int64_t cost_before = 0;   // of what is dealt of the experts before
+  int64_t units_before = 0;  // that the experts before leave to be taken
+  int64_t max_chunk = 1;     // tiles computed at once
+};
+
 // An expert that some token of the pass chose. Its choices are slots [slot_begin, slot_begin +
 // num_slots), in token order.
 struct ActiveExpert {
+  int32_t id = 0;
   int64_t slot_begin = 0;
   int64_t num_slots = 0;
-  int64_t num_tiles = 0;   // of gate, as of up
-  int64_t first_unit = 0;  // of gate and up, in the list of all experts; a unit a tile
-  int64_t unit_cost = 0;   // see tile_cost
+  int64_t first_tile = 0;  // of gate, in the list of all experts'
+  TileDeal gate_up_deal, down_deal;
   Projection gate, up, down;
+};
+
+// What is dealt of the first `num_experts` active experts, and what is taken.
+struct DealList {
+  TileDeal ActiveExpert::*deal = nullptr;
+  int64_t num_experts = 0;
+  int64_t cost = 0;        // of all that is dealt
+  int64_t unit_tiles = 1;  // taken at once
+  int64_t num_units = 0;
+  alignas(64) std::atomic<int64_t> next_unit{0};
 };
 
 // Inputs of all tokens in the model's order, shared by every expert that wants them so.
@@ -49,6 +70,7 @@ struct SharedInput {
 class MoePass {
  public:
   static constexpr int64_t kMaxTokens = 1024;  // more would gain little reuse
+  static constexpr int64_t kActRows = 64;      // tiles of one gate·up piece with one token
 
   // each_output: y is [num_tokens, top_k, hidden], what moe_outputs asks for.
   MoePass(Queue& queue, std::span<const ExpertView> experts, const MoeBatch& batch, float* y,
@@ -69,6 +91,7 @@ class MoePass {
   void plan_expert(int64_t i);
   void plan_gate_up();
   void plan_down();
+  void plan_deal(DealList& list, int64_t num_experts);
   [[nodiscard]] bool quantizes_early(const Projection& down) const;
 
   // By each of them.
@@ -76,8 +99,8 @@ class MoePass {
     const ActiveExpert* expert = nullptr;  // null: nothing is left
     Range tiles;
   };
-  class GateUpWalk;
-  class DownWalk;
+  class Walk;
+  [[nodiscard]] Range dealt(const DealList& list, int64_t i, int worker) const;
   void work(int worker);
   void prefetch_plan() const;
   void prepare_inputs(int worker);
@@ -89,7 +112,7 @@ class MoePass {
   void quantize_pairs(const ActiveExpert& expert, Range tiles);
   void prepare_down_inputs(Range slots);
   void sum_down_groups(int worker);
-  void down_share(DownWalk& walk, int worker);
+  void down_share(Walk& walk, int worker);
   void down_tiles(const Chunk& chunk, int worker, const std::byte* next);
   void sum_experts(Range rows, const float* partial, int64_t ld_partial);
   template <typename Fn>
@@ -120,23 +143,20 @@ class MoePass {
   bool any_per_slot_ = false;  // some gate or up reads rows made for its expert alone
   bool any_down_prepared_ = false;
   bool reads_ahead_ = false;     // bound by memory: who waits prefetches
+  bool by_owner_ = false;        // dealt as read_ahead.h says
   bool quantize_early_ = false;  // who computes a sub-block of down's input also rounds it
   int64_t max_width_ = 0;
   int64_t max_groups_ = 0;         // of a down's columns
   float* act_ = nullptr;           // [num_slots, max_width]
   float* group_sums_ = nullptr;    // [num_workers, num_slots, max_groups] with quantize_early_
-  uint8_t* pair_tiles_ = nullptr;  // [units / 2] tiles done of each pair, with quantize_early_
+  uint8_t* pair_tiles_ = nullptr;  // [tiles / 2] done of each pair, with quantize_early_
 
-  int64_t num_units_ = 0;    // of gate and up
-  int64_t dealt_cost_ = 0;   // of those dealt out
-  int64_t down_tiles_ = 1;   // of a unit of down: those of one expert, or of all in order
-  int64_t units_a_row_ = 0;  // of down, until all tiles of an expert are done
-  int64_t num_down_units_ = 0;
-  int64_t dealt_down_units_ = 0;
+  int64_t num_gate_tiles_ = 0;  // of all experts
+  int64_t down_tiles_ = 1;      // at once: those of one expert, or of all in order
   int64_t partial_slots_ = 0;
   float* partial_ = nullptr;  // [num_workers, partial_slots, down_tiles · 16]
-  alignas(64) std::atomic<int64_t> next_unit_{0};
-  alignas(64) std::atomic<int64_t> next_down_unit_{0};
+  DealList gate_up_list_{.deal = &ActiveExpert::gate_up_deal};
+  DealList down_list_{.deal = &ActiveExpert::down_deal};  // summed outputs: one row for all experts
 };
 
 }  // namespace hotset::cpu

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "kernels/cpu/moe_pass.h"
+#include "kernels/cpu/read_ahead.h"
 
 namespace hotset::cpu {
 namespace {
@@ -14,7 +15,8 @@ constexpr int64_t kAmxTokens = 32;
 constexpr int64_t kAmxCodebookTokens = 16;
 constexpr int64_t kFewSlots = 256;     // up to which a pass is bound by memory
 constexpr int64_t kShapes = 3;         // of projections that formats are kept for
-constexpr int64_t kDealtPercent = 75;  // of the work; the rest is taken bit by bit
+constexpr int64_t kOwnedSlots = 64;    // up to which reading ahead may pay; runs are faster without
+constexpr int64_t kDealtPercent = 75;  // of the tiles of a run; the rest is taken bit by bit
 constexpr int64_t kDownUnits = 10;     // of a thread, about
 
 // Of a unit of down that so many slots take part in.
@@ -51,6 +53,7 @@ void MoePass::plan() {
   shared_ = queue_.scratch.take<SharedInput>(2 * num_active_);
   formats_ = queue_.scratch.take<TileFormat>(kShapes * num_active_);
   reads_ahead_ = num_slots_ <= kFewSlots;
+  by_owner_ = num_slots_ <= kOwnedSlots;
   quantize_early_ = reads_ahead_;
   for (int64_t i = 0; i < num_active_; ++i) plan_expert(i);
   plan_gate_up();
@@ -92,6 +95,7 @@ void MoePass::sort_by_expert() {
   for (int64_t i = 0; i < num_active_; ++i) {
     const int32_t e = expert_of_[i];
     active_[i] = {};
+    active_[i].id = e;
     active_[i].slot_begin = begin[e];
     active_[i].num_slots = begin[e + 1] - begin[e];
   }
@@ -173,39 +177,46 @@ bool MoePass::quantizes_early(const Projection& down) const {
          weight.cols % weight.group == 0;
 }
 
+// The first `num_experts`, whose tiles are known.
+void MoePass::plan_deal(DealList& list, int64_t num_experts) {
+  list.num_experts = num_experts;
+  for (int64_t i = 0; i < num_experts; ++i) {
+    TileDeal& deal = active_[i].*list.deal;
+    deal.num_dealt =
+        by_owner_ ? num_owned_tiles(deal.num_tiles) : deal.num_tiles * kDealtPercent / 100;
+    deal.cost_before = list.cost;
+    list.cost += deal.cost * deal.num_dealt;
+    deal.units_before = list.num_units;
+    list.num_units += ceil_div(deal.num_tiles - deal.num_dealt, list.unit_tiles);
+  }
+}
+
 void MoePass::plan_gate_up() {
   const auto cost = [](const Projection& p, int64_t num_slots) {
     return tile_cost(p.format->tile_bytes, p.format->cols, num_slots);
   };
-  int64_t total = 0;
   for (int64_t i = 0; i < num_active_; ++i) {
     ActiveExpert& expert = active_[i];
-    expert.num_tiles = expert.gate.weight.num_tiles();
-    expert.first_unit = num_units_;
-    expert.unit_cost = cost(expert.gate, expert.num_slots) + cost(expert.up, expert.num_slots);
-    num_units_ += expert.num_tiles;
-    total += expert.unit_cost * expert.num_tiles;
+    TileDeal& deal = expert.gate_up_deal;
+    deal.num_tiles = expert.gate.weight.num_tiles();
+    deal.cost = cost(expert.gate, expert.num_slots) + cost(expert.up, expert.num_slots);
+    deal.max_chunk = std::max<int64_t>(1, kActRows / expert.num_slots);
+    expert.first_tile = num_gate_tiles_;
+    num_gate_tiles_ += deal.num_tiles;
   }
-  dealt_cost_ = total * kDealtPercent / 100;
-  int64_t before = 0, dealt = 0;
-  for (int64_t i = 0; i < num_active_ && before < dealt_cost_; ++i) {
-    const ActiveExpert& expert = active_[i];
-    dealt += tile_share({0, dealt_cost_}, before, expert.unit_cost, expert.num_tiles).end;
-    before += expert.unit_cost * expert.num_tiles;
-  }
-  next_unit_ = dealt;
+  plan_deal(gate_up_list_, num_active_);
   if (quantize_early_) {
-    pair_tiles_ = queue_.scratch.take<uint8_t>(num_units_ / 2);
-    std::fill(pair_tiles_, pair_tiles_ + num_units_ / 2, uint8_t{0});
+    pair_tiles_ = queue_.scratch.take<uint8_t>(num_gate_tiles_ / 2);
+    std::fill(pair_tiles_, pair_tiles_ + num_gate_tiles_ / 2, uint8_t{0});
     group_sums_ = queue_.scratch.take<float>(num_workers_ * num_slots_ * max_groups_);
   }
 }
 
-// A unit of down is a piece of one expert, or, when outputs are summed, of all, so that the sum
-// needs no further meeting.
+// Outputs that are summed are summed tile by tile of all experts, so that it needs no further
+// meeting: the first expert's deal stands for all.
 void MoePass::plan_down() {
   const int64_t num_tiles = ceil_div(batch_.hidden, kTileRows);
-  const int64_t rows = each_output_ ? num_active_ : 1;
+  const int64_t rows = each_output_ ? num_active_ : std::min<int64_t>(1, num_active_);
   partial_slots_ = each_output_ ? 0 : num_slots_;
   for (int64_t i = 0; i < num_active_ && each_output_; ++i) {
     partial_slots_ = std::max(partial_slots_, active_[i].num_slots);
@@ -213,10 +224,15 @@ void MoePass::plan_down() {
   const int64_t wanted =
       std::max<int64_t>(1, ceil_div(rows * num_tiles, num_workers_ * kDownUnits));
   down_tiles_ = std::min({wanted, most_down_tiles(partial_slots_), num_tiles});
-  units_a_row_ = ceil_div(num_tiles, down_tiles_);
-  num_down_units_ = rows * units_a_row_;
-  dealt_down_units_ = num_down_units_ * kDealtPercent / 100;
-  next_down_unit_ = dealt_down_units_;
+  for (int64_t i = 0; i < rows; ++i) {
+    const ActiveExpert& expert = active_[i];
+    const TileFormat& format = *expert.down.format;
+    active_[i].down_deal = {.num_tiles = num_tiles,
+                            .cost = tile_cost(format.tile_bytes, format.cols, expert.num_slots),
+                            .max_chunk = down_tiles_};
+  }
+  down_list_.unit_tiles = down_tiles_;
+  plan_deal(down_list_, rows);
   partial_ = queue_.scratch.take<float>(num_workers_ * down_tiles_ * kTileRows * partial_slots_);
 }
 

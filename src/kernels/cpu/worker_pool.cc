@@ -90,6 +90,7 @@ void WorkerPool::run_job(Job job) {
     return;
   }
   job_ = job;
+  idle_work_.store(nullptr, std::memory_order_relaxed);  // before the counter that all look at
   run_generation_.fetch_add(1);
   wake(run_generation_);
   job.call(job.context, 0, num_threads_);
@@ -98,7 +99,7 @@ void WorkerPool::run_job(Job job) {
 
 void WorkerPool::serve(int worker) {
   for (uint32_t generation = 0;; ++generation) {
-    wait_while_equal(run_generation_, generation);
+    wait_while_equal(run_generation_, generation, worker);
     if (stopping_) return;
     job_.call(job_.context, worker, num_threads_);
     barrier();
@@ -114,14 +115,20 @@ bool WorkerPool::arrive_last() {
   return true;
 }
 
+bool WorkerPool::did_idle_work(int worker) const {
+  if (worker == kNobody) return false;
+  IdleWork* work = idle_work_.load(std::memory_order_acquire);
+  return work != nullptr && work->piece(worker);
+}
+
 // Watches for spin_us_ at most, or as long as the pool is kept awake. False: nothing has changed.
-bool WorkerPool::watch(const Counter& counter, uint32_t value) const {
+bool WorkerPool::watch(const Counter& counter, uint32_t value, int idle_worker) const {
   using Clock = std::chrono::steady_clock;
   Clock::time_point deadline{};
   for (;;) {
     for (int i = 0; i < 64; ++i) {
       if (counter.load(std::memory_order_acquire) != value) return true;
-      relax();
+      if (!did_idle_work(idle_worker)) relax();
     }
     if (num_awake_.load(std::memory_order_relaxed) > 0) {
       if (crowded_) sched_yield();
@@ -141,8 +148,8 @@ bool WorkerPool::watch(const Counter& counter, uint32_t value) const {
 // Watches, then yields, then sleeps, and watches again when something woke it. Both sides are
 // sequentially consistent: either the sleeper is counted before the waker looks, or the kernel
 // finds the counter already changed.
-void WorkerPool::wait_while_equal(Counter& counter, uint32_t value) {
-  while (!watch(counter, value)) {
+void WorkerPool::wait_while_equal(Counter& counter, uint32_t value, int idle_worker) {
+  while (!watch(counter, value, idle_worker)) {
     num_sleeping_.fetch_add(1);
     if (counter.load() == value && num_awake_.load() == 0) {
       syscall(SYS_futex, &counter, FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0);

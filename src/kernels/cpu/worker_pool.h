@@ -34,6 +34,14 @@ inline void relax() {
 #endif
 }
 
+// Something that idle threads of a pool may as well do.
+class IdleWork {
+ public:
+  virtual ~IdleWork() = default;
+  // A fraction of a microsecond of it, by this worker. False: nothing is left for it.
+  virtual bool piece(int worker) = 0;
+};
+
 class WorkerPool {
  public:
   // num_threads counts the caller; 0 means one per allowed processor. pin binds worker i to the
@@ -74,6 +82,10 @@ class WorkerPool {
     wait_while_equal(barrier_generation_, generation);
   }
 
+  // Between two run()s, by their caller: until the next one, threads that watch for it do this
+  // work. `work` is left alone once the next run() has begun, and may change once it has returned.
+  void offer(IdleWork& work) { idle_work_.store(&work, std::memory_order_release); }
+
   // While one lives, waiting threads go on watching instead of sleeping. For stretches in which
   // much is to come at unknown moments.
   class Awake {
@@ -104,8 +116,11 @@ class WorkerPool {
   void run_job(Job job);
   void serve(int worker);
   bool arrive_last();
-  [[nodiscard]] bool watch(const Counter& counter, uint32_t value) const;
-  void wait_while_equal(Counter& counter, uint32_t value);
+  static constexpr int kNobody = -1;
+  // `idle_worker` does what was offered meanwhile.
+  [[nodiscard]] bool watch(const Counter& counter, uint32_t value, int idle_worker) const;
+  void wait_while_equal(Counter& counter, uint32_t value, int idle_worker = kNobody);
+  [[nodiscard]] bool did_idle_work(int worker) const;
   void wake(Counter& counter);
 
   int num_threads_ = 1;
@@ -121,6 +136,7 @@ class WorkerPool {
   alignas(64) Counter num_arrived_{0};
   alignas(64) Counter num_sleeping_{0};
   alignas(64) Counter num_awake_{0};  // Awake objects
+  alignas(64) std::atomic<IdleWork*> idle_work_{nullptr};
 };
 
 }  // namespace hotset::cpu

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// Weights of experts that will probably be asked for next, brought into the threads' own caches
+// while they wait for the request: beside a GPU, memory would be idle then.
+//
+// It pays because moe_experts, with few tokens, gives the same tiles of an expert to the same
+// thread whatever else was chosen: what a thread reads here it finds in its L2 cache. A line from
+// another core's cache is no faster than one from memory (measured, docs/decisions/0016).
+//
+// Threads: plan() and WorkerPool::offer() are called by the pool's caller between two run()s, after
+// one run() since the last plan(); read() by any worker, in between.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/cpu/matmul_inputs.h"
+#include "kernels/cpu/worker_pool.h"
+#include "kernels/moe.h"
+
+namespace hotset::cpu {
+
+inline constexpr int64_t kPrefetchPiece = 1024;  // bytes asked for at once
+
+inline void prefetch_lines(const std::byte* at, int64_t bytes) {
+  constexpr int64_t kLine = 64;
+  for (int64_t i = 0; i < bytes; i += kLine) __builtin_prefetch(at + i, 0, 2);
+}
+
+// Tiles of a matrix, the first ones, that belong to some thread beforehand. The rest evens out that
+// some threads are slower.
+[[nodiscard]] inline int64_t num_owned_tiles(int64_t num_tiles) {
+  constexpr int64_t kPercent = 94;
+  return num_tiles * kPercent / 100;
+}
+// One thread's of them. Neighbouring experts start with neighbouring threads.
+[[nodiscard]] inline Range owned_tiles(int64_t expert, int64_t num_tiles, int worker,
+                                       int num_workers) {
+  const auto turned = static_cast<int>((worker + expert) % num_workers);
+  return even_share(num_owned_tiles(num_tiles), turned, num_workers);
+}
+
+class ReadAhead final : public IdleWork {
+ public:
+  // Of a thread's cache, half is used.
+  explicit ReadAhead(int num_threads);
+
+  // `experts` of one layer outlive the next run(); `ids`: likeliest first, each once.
+  void plan(std::span<const ExpertView> experts, std::span<const int32_t> ids);
+  // Asks for a little of what is this worker's. False: there is nothing left, or no room.
+  bool piece(int worker) override;
+
+ private:
+  struct alignas(64) Reader {
+    uint32_t plan = 0;
+    size_t matrix = 0;  // of the next run: gate, up and down of each expert
+    int64_t left = 0;   // bytes of the cache
+    const std::byte* at = nullptr;
+    const std::byte* end = nullptr;
+  };
+  [[nodiscard]] std::span<const std::byte> share(size_t matrix, int worker) const;
+
+  int num_threads_;
+  int64_t cache_bytes_;
+  uint32_t plan_ = 0;
+  std::span<const ExpertView> experts_;
+  std::vector<int32_t> ids_;
+  std::vector<Reader> readers_;
+};
+
+}  // namespace hotset::cpu
