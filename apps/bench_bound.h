@@ -35,8 +35,9 @@ struct ModelLoad {
 // CPU shares.
 struct ExpertWork {
   int64_t choices = 0;
-  int64_t misses = 0;   // computed by the CPU
-  int64_t fetched = 0;  // missing too, and read over PCIe by the GPU
+  int64_t misses = 0;    // computed by the CPU
+  int64_t fetched = 0;   // missing too, and read over PCIe by the GPU
+  int64_t foreseen = 0;  // of the misses: predicted a layer before
   int64_t streamed_bytes = 0;
   double cpu_seconds = 0;
   double wait_seconds = 0;

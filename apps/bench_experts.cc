@@ -15,6 +15,7 @@ std::optional<ExpertWork> expert_work(const LanguageModel& model, int64_t num_to
   return ExpertWork{.choices = counts.choices,
                     .misses = counts.misses,
                     .fetched = counts.fetched,
+                    .foreseen = counts.foreseen,
                     .streamed_bytes = counts.streamed_bytes,
                     .cpu_seconds = counts.cpu_seconds,
                     .wait_seconds = counts.wait_seconds,

@@ -36,6 +36,11 @@ double bytes_per_second(const BenchRow& row) {
   return static_cast<double>(row.bytes) / total_seconds(row);
 }
 
+double foreseen_share(const ExpertWork& work) {
+  return static_cast<double>(work.foreseen) /
+         static_cast<double>(std::max<int64_t>(1, work.misses));
+}
+
 double hit_rate(const ExpertWork& work) {
   return static_cast<double>(work.hits()) / static_cast<double>(work.choices);
 }
@@ -71,13 +76,14 @@ std::string cpu_cells(const BenchRow& row) {
 }
 
 std::string gpu_cells(const BenchRow& row) {
-  if (!row.experts) return " | | | | |";
+  if (!row.experts) return " | | | | | |";
   const ExpertWork& work = *row.experts;
-  std::string shared = " | | | |";
+  std::string shared = " | | | | |";
   if (work.choices > 0) {
-    shared = fmt::format(" {:.1f} % | {:.2f} | {:.2f} | {:.1f} % |", 100 * hit_rate(work),
-                         per_token(row, static_cast<double>(work.misses)),
-                         per_token(row, static_cast<double>(work.fetched)), 100 * work.fetch_share);
+    shared =
+        fmt::format(" {:.1f} % | {:.2f} | {:.0f} % | {:.2f} | {:.1f} % |", 100 * hit_rate(work),
+                    per_token(row, static_cast<double>(work.misses)), 100 * foreseen_share(work),
+                    per_token(row, static_cast<double>(work.fetched)), 100 * work.fetch_share);
   }
   if (work.streamed_bytes == 0) return shared + " |";
   return shared + fmt::format(" {:.2f} |", static_cast<double>(work.streamed_bytes) / 1e9 /
@@ -167,6 +173,7 @@ Json experts_json(const BenchRow& row, const ExpertWork& work) {
   return {{"choices", work.choices},
           {"misses", work.misses},
           {"fetched", work.fetched},
+          {"foreseen", work.foreseen},
           {"hit_rate", work.choices > 0 ? Json(hit_rate(work)) : Json(nullptr)},
           {"misses_per_token", per_token(row, static_cast<double>(work.misses))},
           {"fetched_per_token", per_token(row, static_cast<double>(work.fetched))},
@@ -268,8 +275,8 @@ std::string markdown_header(const BenchHeader& h) {
   const char* first = "| test | tok/s | median | ms/token | bound tok/s | of bound |";
   const char* rule = "| :--- | ---: | ---: | ---: | ---: | ---: |";
   if (h.on_gpu) {
-    return out + first + " hits | misses/token | fetched/token | fetch share | GB streamed |\n" +
-           rule + " ---: | ---: | ---: | ---: | ---: |\n";
+    return out + first + " hits | misses/token | foreseen | fetched/token | fetch share | " +
+           "GB streamed |\n" + rule + " ---: | ---: | ---: | ---: | ---: | ---: |\n";
   }
   return out + first + " MB/token | GB/s |\n" + rule + " ---: | ---: |\n";
 }

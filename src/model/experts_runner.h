@@ -23,6 +23,10 @@ class ExpertsRunner<cpu::Queue> {
   // Around all pieces of a layer, in a step of so many tokens.
   void begin_layer(int64_t /*layer*/, int64_t /*num_tokens*/) {}
   void end_layer(int64_t /*layer*/, int64_t /*num_tokens*/) {}
+  // Is the next layer's router to see this layer's input as well (gpu_experts.h)?
+  [[nodiscard]] static constexpr bool predicts_next(int64_t /*layer*/, int64_t /*num_tokens*/) {
+    return false;
+  }
   // y ← the experts that `batch` chose, for layer number `layer`.
   void run(cpu::Queue& queue, int64_t layer, const LayerWeights& weights, const MoeBatch& batch,
            float* y);

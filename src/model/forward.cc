@@ -152,11 +152,18 @@ void mixture_of_experts(const Step<Queue>& step, const LayerWeights& w, int64_t 
                  .expert_ids = b.dense_ids,
                  .expert_weights = b.dense_weights};
   if (w.is_moe) {
-    const std::array projections = {MatmulOutput{&w.router, b.router_logits, c.num_experts},
-                                    MatmulOutput{&w.shared_expert_gate, b.shared_logit, 1}};
-    project_all<Queue>(step, projections, Stage::kRouter);
+    // A prediction is routed as if it were as many more tokens; their shared choice means nothing.
+    const bool predicts = step.context.experts.predicts_next(layer, step.num_tokens());
+    const PackedMatrix& next_router =
+        predicts ? step.context.weights.layers[static_cast<size_t>(layer + 1)].router : w.router;
+    const std::array projections = {
+        MatmulOutput{&w.router, b.router_logits, c.num_experts},
+        MatmulOutput{&w.shared_expert_gate, b.shared_logit, 1},
+        MatmulOutput{&next_router, b.router_logits + step.num_tokens() * c.num_experts,
+                     c.num_experts}};
+    project_all<Queue>(step, std::span(projections).first(predicts ? 3 : 2), Stage::kRouter);
     route_with_shared(step.queue(),
-                      {.num_tokens = step.num_tokens(),
+                      {.num_tokens = (predicts ? 2 : 1) * step.num_tokens(),
                        .num_experts = c.num_experts,
                        .top_k = c.num_experts_per_tok,
                        .normalize = c.norm_topk_prob},

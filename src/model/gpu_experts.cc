@@ -20,7 +20,7 @@ int32_t ranks(const ModelConfig& config) {
 
 // The mapped memory of an exchange, piece by piece.
 struct ExchangeLayout {
-  int64_t counts, ids, places, x, rows, bytes;
+  int64_t counts, ids, places, predicted, x, rows, bytes;
 
   ExchangeLayout(const ModelConfig& c, int64_t max_tokens) {
     const int64_t choices = c.num_hidden_layers * max_tokens * ranks(c);
@@ -28,7 +28,8 @@ struct ExchangeLayout {
     ids = counts +
           round_up(c.num_hidden_layers * static_cast<int64_t>(sizeof(cuda::HandOverCounts)), 256);
     places = ids + round_up(choices * 4, 256);
-    x = places + round_up(choices * 4, 256);
+    predicted = places + round_up(choices * 4, 256);
+    x = predicted + round_up(choices * 4, 256);
     rows = x + round_up(max_tokens * c.hidden_size * 4, 256);
     bytes = rows + max_tokens * ranks(c) * c.hidden_size * 4;
   }
@@ -63,6 +64,10 @@ Result<std::unique_ptr<Runner>> Runner::create(cuda::Queue& queue, cpu::Queue& c
                           queue.runtime, max_tokens * runner->top_k_ * config.hidden_size * 4));
   if (!slots.all_resident()) {
     HS_RETURN_IF_ERROR(runner->create_exchange());
+    runner->max_tokens_ = max_tokens;
+    runner->ahead_.emplace(cpu_queue.pool.num_threads());
+    runner->predicted_.reserve(
+        static_cast<size_t>(kMaxPredictedTokens * config.num_experts_per_tok));
     HS_ASSIGN_OR_RETURN(runner->fetch_,
                         ExpertFetch::create(queue, host, slots, kMaxSharedTokens * runner->top_k_));
     HS_ASSIGN_OR_RETURN(runner->stream_, ExpertStream::create(queue, config, slots));
@@ -91,6 +96,7 @@ Status Runner::create_exchange() {
                .counts = reinterpret_cast<cuda::HandOverCounts*>(base + layout.counts),
                .ids = reinterpret_cast<int32_t*>(base + layout.ids),
                .places = reinterpret_cast<cuda::ChoicePlace*>(base + layout.places),
+               .predicted = reinterpret_cast<int32_t*>(base + layout.predicted),
                .x = reinterpret_cast<float*>(base + layout.x),
                .rows = reinterpret_cast<float*>(base + layout.rows),
                .last = reinterpret_cast<uint32_t*>(last_.data())};
@@ -110,6 +116,7 @@ cuda::ExpertExchange Runner::exchange_of(int64_t layer) const {
   exchange.counts += layer;
   exchange.ids += layer * kMaxSharedTokens * top_k_;
   exchange.places += layer * kMaxSharedTokens * top_k_;
+  exchange.predicted += layer * kMaxSharedTokens * top_k_;
   return exchange;
 }
 
@@ -134,7 +141,8 @@ int64_t Runner::num_staged(int64_t num_tokens) const {
 
 void Runner::run_shared(int64_t layer, const MoeBatch& batch, float* y) {
   cuda::ExpertTable table = slots_.table(layer);
-  const cuda::ExpertExchange exchange = exchange_of(layer);
+  cuda::ExpertExchange exchange = exchange_of(layer);
+  if (!predicts_next(layer, batch.num_tokens)) exchange.predicted = nullptr;
   const cuda::FetchRule fetch = fetch_->rule(fetch_class(batch.num_tokens), layer);
   const cuda::GpuChoices choices{
       .ids = reinterpret_cast<int32_t*>(gpu_ids_.data()),
@@ -180,7 +188,7 @@ Status Runner::await_request(uint32_t number) {
   const Clock::time_point start = Clock::now();
   for (int64_t spins = 1;; ++spins) {
     if (static_cast<int32_t>(request.load(std::memory_order_acquire) - number) >= 0) break;
-    cpu::relax();
+    if (!is_reading_ahead_ || !ahead_->piece(0)) cpu::relax();
     if (spins % 4096 != 0) continue;
     if (abort.load() != 0 || seconds_since(start) > kRequestTimeoutSeconds) {
       abort.store(1);
@@ -208,6 +216,31 @@ void Runner::compute_misses(int64_t layer, int64_t num_tokens) {
   moe_outputs(cpu_queue_, host_.layers[static_cast<size_t>(layer)].experts, batch, exchange.rows);
 }
 
+// Once a layer's misses are computed: what the next layer will probably miss.
+void Runner::offer_reading(int64_t layer, int64_t num_tokens) {
+  predicted_.clear();
+  is_reading_ahead_ = predicts_next(layer, num_tokens);
+  if (!is_reading_ahead_) return;
+  const int32_t* predicted = exchange_of(layer).predicted;
+  for (int32_t rank = 0; rank + 1 < top_k_; ++rank) {
+    for (int64_t t = 0; t < num_tokens; ++t) {
+      const int32_t id = predicted[t * top_k_ + rank];
+      if (slots_.is_resident(layer + 1, id)) continue;
+      if (std::find(predicted_.begin(), predicted_.end(), id) == predicted_.end()) {
+        predicted_.push_back(id);
+      }
+    }
+  }
+  ahead_->plan(host_.layers[static_cast<size_t>(layer + 1)].experts, predicted_);
+  cpu_queue_.pool.offer(*ahead_);
+}
+
+int64_t Runner::num_foreseen() const {
+  return std::count_if(miss_ids_.begin(), miss_ids_.end(), [&](int32_t id) {
+    return id >= 0 && std::find(predicted_.begin(), predicted_.end(), id) != predicted_.end();
+  });
+}
+
 Status Runner::serve_step(int64_t num_tokens) {
   std::atomic_ref<uint32_t> reply(exchange_.flags->reply);
   const cpu::WorkerPool::Awake awake(cpu_queue_.pool);
@@ -217,11 +250,16 @@ Status Runner::serve_step(int64_t num_tokens) {
     const cuda::HandOverCounts count = exchange_.counts[layer];
     counts_.misses += count.cpu;
     counts_.fetched += count.fetched;
-    if (count.cpu == 0) continue;
-    const Clock::time_point start = Clock::now();
-    compute_misses(layer, num_tokens);
-    reply.store(num_hand_overs_, std::memory_order_release);
-    counts_.cpu_seconds += seconds_since(start);
+    if (count.cpu > 0) {
+      const Clock::time_point start = Clock::now();
+      compute_misses(layer, num_tokens);
+      reply.store(num_hand_overs_, std::memory_order_release);
+      counts_.cpu_seconds += seconds_since(start);
+      counts_.foreseen += num_foreseen();
+    } else if (is_reading_ahead_) {
+      cpu_queue_.pool.run([](int, int) {});  // from here on nobody reads
+    }
+    offer_reading(layer, num_tokens);
   }
   return {};
 }

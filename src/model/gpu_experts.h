@@ -4,8 +4,9 @@
 //
 // Few tokens (decode): hits run on the GPU while the CPU computes misses; the two meet once a layer
 // through flags (kernels/cuda/expert_exchange.h), so that the stream can replay a recorded graph.
-// serve_step() is the CPU's side of such a step. Expert outputs are summed in the router's order
-// wherever they come from, so the text does not depend on who computed what.
+// serve_step() is the CPU's side of such a step; while it waits for a layer's choices it reads
+// those ahead that the layer before predicted (kernels/cpu/read_ahead.h). Expert outputs are summed
+// in the router's order wherever they come from, so the text does not depend on who computed what.
 //
 // Short prompts are split as well, layer by layer (split_prefill.h). Long ones have the missing
 // experts of a layer cross PCIe while the GPU computes the layer before, once for all pieces of the
@@ -16,11 +17,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "cuda/device_memory.h"
 #include "kernels/cpu/queue.h"
+#include "kernels/cpu/read_ahead.h"
 #include "kernels/cuda/expert_exchange.h"
 #include "kernels/cuda/queue.h"
 #include "model/config.h"
@@ -37,10 +40,11 @@
 namespace hotset {
 
 struct GpuExpertsCounts {
-  int64_t steps = 0;    // shared with the CPU
-  int64_t choices = 0;  // of them: token · rank, shared experts not counted
-  int64_t misses = 0;   // of these: computed by the CPU
-  int64_t fetched = 0;  // and read by the GPU over PCIe
+  int64_t steps = 0;     // shared with the CPU
+  int64_t choices = 0;   // of them: token · rank, shared experts not counted
+  int64_t misses = 0;    // of these: computed by the CPU
+  int64_t fetched = 0;   // and read by the GPU over PCIe
+  int64_t foreseen = 0;  // of the CPU's: the layer before predicted them
   [[nodiscard]] int64_t missed() const { return misses + fetched; }
   int64_t streamed_bytes = 0;  // over PCIe in prefill
   SplitPrefillCounts prefill;
@@ -78,6 +82,14 @@ class ExpertsRunner<cuda::Queue> {
   void run(cuda::Queue& queue, int64_t layer, const LayerWeights& weights, const MoeBatch& batch,
            float* y);
   [[nodiscard]] int64_t chosen_bytes(const LayerWeights&, const MoeBatch&) const { return 0; }
+
+  // Is the next layer's router to see this layer's input as well? The CPU reads its choices ahead.
+  // More tokens choose more than caches hold.
+  [[nodiscard]] bool predicts_next(int64_t layer, int64_t num_tokens) const {
+    return ahead_.has_value() && num_tokens <= kMaxPredictedTokens &&
+           2 * num_tokens <= max_tokens_ && layer + 1 < config_.num_hidden_layers &&
+           is_moe(layer + 1);
+  }
 
   // SplitPrefill::fix_fetch_share.
   void fix_prefill_fetch_share(double share) {
@@ -132,7 +144,10 @@ class ExpertsRunner<cuda::Queue> {
   [[nodiscard]] bool is_streamed(int64_t num_tokens) const {
     return !slots_.all_resident() && num_tokens > kMaxSharedTokens && !is_split(num_tokens);
   }
+  static constexpr int64_t kMaxPredictedTokens = 4;
   Status await_request(uint32_t number);
+  void offer_reading(int64_t layer, int64_t num_tokens);
+  [[nodiscard]] int64_t num_foreseen() const;
   void compute_misses(int64_t layer, int64_t num_tokens);
 
   cuda::Queue& queue_;
@@ -155,6 +170,10 @@ class ExpertsRunner<cuda::Queue> {
   std::unique_ptr<SplitPrefill> split_;   // likewise
   bool step_is_streamed_ = false;         // the last piece of a long step may be short
 
+  int64_t max_tokens_ = 0;
+  std::optional<cpu::ReadAhead> ahead_;  // where the CPU computes misses
+  bool is_reading_ahead_ = false;
+  std::vector<int32_t> predicted_;  // what the next layer would miss, likeliest first
   std::vector<int32_t> miss_ids_;
   std::vector<float> miss_weights_;
   std::vector<uint16_t> ids_;

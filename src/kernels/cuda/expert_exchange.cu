@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "kernels/cuda/expert_exchange.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace hotset::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kMostThreads = 1024;
 constexpr int kFetchBlocks = 32;  // 16 are enough for what PCIe 5 gives
 constexpr int kFetchThreads = 512;
 constexpr int kFetchAtOnce = 4;  // 16-byte loads in flight, a thread
@@ -16,14 +18,37 @@ struct Misses {
   int num_fetched;  // choices
 };
 
+__device__ inline int num_threads() {
+  return static_cast<int>(blockDim.x);
+}
+
+// By all threads of a block: loads go ahead of stores, which are slow.
+__device__ void copy_values(const float* from, int64_t count, float* to) {
+  constexpr int kAtOnce = 8;
+  const auto* fours = reinterpret_cast<const float4*>(from);
+  for (int64_t first = threadIdx.x; first < count / 4; first += kAtOnce * blockDim.x) {
+    float4 values[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      if (first + i * blockDim.x < count / 4) values[i] = fours[first + i * blockDim.x];
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int64_t at = first + i * blockDim.x;
+      if (at < count / 4) reinterpret_cast<float4*>(to)[at] = values[i];
+    }
+  }
+  for (int64_t i = count / 4 * 4 + threadIdx.x; i < count; i += blockDim.x) to[i] = from[i];
+}
+
 // first[i]: the first choice with the same missed expert as choice i; −1 where it is resident.
 __device__ void find_misses(const ExpertAddress* addresses, const int32_t* ids, int num_choices,
                             int32_t* missed_ids, int32_t* first, Misses& misses) {
-  for (int i = static_cast<int>(threadIdx.x); i < num_choices; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < num_choices; i += num_threads()) {
     missed_ids[i] = addresses[ids[i]].gate == nullptr ? ids[i] : -1;
   }
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < num_choices; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < num_choices; i += num_threads()) {
     first[i] = -1;
     if (missed_ids[i] < 0) continue;
     int j = 0;
@@ -48,13 +73,13 @@ __device__ ExpertAddress address_in(std::byte* slot, const BankExpert& expert) {
 }
 
 __device__ void place_choice(const ExpertAddress* addresses, const int32_t* first, int i, int id,
-                             int limit, const ExpertExchange& exchange, const FetchRule& fetch,
-                             const GpuChoices& to, Misses& misses) {
+                             int first_fetched, const ExpertExchange& exchange,
+                             const FetchRule& fetch, const GpuChoices& to, Misses& misses) {
   ChoicePlace place = first[i] < 0 ? ChoicePlace::kResident : ChoicePlace::kCpu;
   ExpertAddress address = addresses[id];
-  if (place == ChoicePlace::kCpu && limit > 0) {
-    const int rank = rank_of(first, i);
-    if (rank < limit) {
+  if (place == ChoicePlace::kCpu && first_fetched < misses.num_experts) {
+    const int rank = rank_of(first, i) - first_fetched;
+    if (rank >= 0) {
       const BankExpert& expert = fetch.bank[id];
       std::byte* slot = fetch.slots + rank * fetch.slot_bytes;
       address = address_in(slot, expert);
@@ -70,7 +95,7 @@ __device__ void place_choice(const ExpertAddress* addresses, const int32_t* firs
   if (place == ChoicePlace::kFetched) atomicAdd(&misses.num_fetched, 1);
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kMostThreads)
     hand_over_kernel(const ExpertAddress* addresses, const int32_t* ids, const float* x,
                      int num_choices, int64_t num_values, ExpertExchange exchange, FetchRule fetch,
                      GpuChoices to) {
@@ -80,22 +105,20 @@ __global__ void __launch_bounds__(kThreads)
   start_next();
   wait_for_earlier();
   if (threadIdx.x == 0) misses = {};
-  const auto* from = reinterpret_cast<const float4*>(x);
-  auto* shared_x = reinterpret_cast<float4*>(exchange.x);
-  for (int64_t i = threadIdx.x; i < num_values / 4; i += kThreads) shared_x[i] = from[i];
-  for (int64_t i = num_values / 4 * 4 + threadIdx.x; i < num_values; i += kThreads) {
-    exchange.x[i] = x[i];
-  }
+  copy_values(x, num_values, exchange.x);
   __syncthreads();
   find_misses(addresses, ids, num_choices, missed_ids, first, misses);
-  const int limit =
+  const int wanted =
       fetch.bank == nullptr ? 0 : min(fetch.num_fetched[misses.num_experts], fetch.max_fetched);
-  for (int i = static_cast<int>(threadIdx.x); i < num_choices; i += kThreads) {
-    place_choice(addresses, first, i, ids[i], limit, exchange, fetch, to, misses);
+  const int limit = min(wanted, misses.num_experts);
+  for (int i = static_cast<int>(threadIdx.x); i < num_choices; i += num_threads()) {
+    place_choice(addresses, first, i, ids[i], misses.num_experts - limit, exchange, fetch, to,
+                 misses);
+    if (exchange.predicted != nullptr) exchange.predicted[i] = ids[num_choices + i];
   }
   __syncthreads();
   if (threadIdx.x != 0) return;
-  if (fetch.bank != nullptr) *fetch.num_jobs = min(limit, misses.num_experts);
+  if (fetch.bank != nullptr) *fetch.num_jobs = limit;
   const uint32_t number = exchange.last[0] + 1;
   exchange.last[0] = number;
   exchange.last[1] = static_cast<uint32_t>(misses.num_cpu);
@@ -143,9 +166,12 @@ __global__ void apply_address_changes_kernel(ExpertAddress* entries, const Addre
 void hand_over(Queue& queue, const ExpertTable& experts, const MoeBatch& batch,
                const ExpertExchange& exchange, const FetchRule& fetch, const GpuChoices& to) {
   const int64_t choices = batch.num_tokens * batch.top_k;
-  HS_LAUNCH_EARLY(queue, Grid{1}, Grid{kThreads}, 8 * choices, hand_over_kernel, experts.addresses,
-                  batch.expert_ids, batch.x, choices, batch.num_tokens * batch.hidden, exchange,
-                  fetch, to);
+  // Two float4 a thread for one token, eight for more.
+  const int64_t threads =
+      std::clamp<int64_t>(batch.num_tokens * batch.hidden / 32 / 32 * 32, 256, kMostThreads);
+  HS_LAUNCH_EARLY(queue, Grid{1}, Grid{static_cast<unsigned>(threads)}, 8 * choices,
+                  hand_over_kernel, experts.addresses, batch.expert_ids, batch.x, choices,
+                  batch.num_tokens * batch.hidden, exchange, fetch, to);
 }
 
 void fetch(Queue& queue, const FetchRule& rule) {

@@ -4,10 +4,12 @@
 // memory, so a whole step can be one recorded graph.
 //
 //   GPU  hand_over: choices whose expert has no address are missed. Of the experts missed the GPU
-//        fetches the first few: fetch copies them over PCIe into slots of their own, where its
+//        fetches the last few: fetch copies them over PCIe into slots of their own, where its
 //        kernels find them. The others are the CPU's (id −1 for the GPU's own kernels); x and all
 //        ids go to it; then request ← n, the number of this hand-over
 //   CPU  sees request ≥ n, computes rows[t, k, :] of its choices (unweighted), then reply ← n
+//   CPU  while it waits for the next request, it may read experts ahead that the layer's input made
+//        the next layer's router choose (`predicted`); only speed depends on that
 //   GPU  join_replies: the stream waits for reply ≥ n, or goes on at once when the CPU has nothing,
 //        and sums all rows; the CPU's are read where they lie
 //
@@ -48,6 +50,7 @@ struct ExpertExchange {
   HandOverCounts* counts = nullptr;  // mapped, of this layer
   int32_t* ids = nullptr;            // mapped [max_tokens, top_k]: as the router chose
   ChoicePlace* places = nullptr;     // mapped [max_tokens, top_k]
+  int32_t* predicted = nullptr;      // mapped [max_tokens, top_k], the next layer's; may be null
   float* x = nullptr;                // mapped [max_tokens, hidden]
   float* rows = nullptr;             // mapped [max_tokens, top_k, hidden]: the CPU's answer
   uint32_t* last = nullptr;          // device [2]: number and CPU choices of the last hand-over
@@ -83,7 +86,8 @@ struct GpuChoices {
   ExpertAddress* addresses = nullptr;  // ExpertTable::choice_addresses
 };
 
-// batch.expert_ids: [num_tokens, top_k] device; num_tokens ≤ max_tokens.
+// batch.expert_ids: [num_tokens, top_k] device, behind them as many that are predicted, where they
+// are wanted; num_tokens ≤ max_tokens.
 void hand_over(Queue& queue, const ExpertTable& experts, const MoeBatch& batch,
                const ExpertExchange& exchange, const FetchRule& fetch, const GpuChoices& to);
 // The copies that the last hand_over asked for.
