@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One warp a token. Logits become integers of the same order, NaN as −∞, above 0; a round takes the
-// largest of a warp and of those the lowest index, by two reductions, and sets it to 0.
+// One warp a token. Logits become integers of the same order, NaN as −∞, above 0. Whatever is below
+// the top_k-th largest of the lanes' largest can't be chosen: few are left, and each of them counts
+// how many of the others come before it.
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/shape_check.cuh"
 #include "kernels/cuda/warp.cuh"
@@ -27,48 +28,51 @@ struct Choice {
   uint32_t index;
 };
 
-// The logits of a token as one lane sees them: those of experts lane, lane + 32, …, in registers,
-// and which of them is the next.
+// Up to kHeld · 32 experts and 32 choices: lane i gets choice i. `listed`, `chosen`: shared, of
+// this warp, [kHeld · 32] and [32].
 template <int kHeld>
-struct HeldLogits {
-  uint32_t keys[kHeld];  // 0: taken, or no expert
-  uint32_t lane;
-  Choice best;
-
-  __device__ __forceinline__ HeldLogits(const float* row, int num_experts) : lane(threadIdx.x) {
+__device__ __forceinline__ Choice choose_held(const float* row, int num_experts, int top_k,
+                                              Choice* listed, Choice* chosen) {
+  const int lane = static_cast<int>(threadIdx.x);
+  uint32_t keys[kHeld];  // of experts lane, lane + 32, …; 0: no expert
+  uint32_t most = 0u;
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
-      const int expert = static_cast<int>(lane) + i * kWarp;
-      keys[i] = expert < num_experts ? key_of(row[expert]) : 0u;
-    }
-    find_best();
+  for (int i = 0; i < kHeld; ++i) {
+    const int expert = lane + i * kWarp;
+    keys[i] = expert < num_experts ? key_of(row[expert]) : 0u;
   }
-  // The largest key and of those the lowest index, in a few steps of pairs.
-  __device__ __forceinline__ void find_best() {
-    uint32_t most[kHeld];
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i) most[i] = keys[i];
+  for (int i = 0; i < kHeld; ++i) most = max(most, keys[i]);
+  int before = 0;
 #pragma unroll
-    for (int half = kHeld / 2; half > 0; half /= 2) {
-#pragma unroll
-      for (int i = 0; i < half; ++i) most[i] = max(most[i], most[i + half]);
-    }
-    uint32_t holders = 0u;
-#pragma unroll
-    for (int i = 0; i < kHeld; ++i) holders |= keys[i] == most[0] ? 1u << i : 0u;
-    best = {most[0], lane + (static_cast<uint32_t>(__ffs(static_cast<int>(holders))) - 1u) * kWarp};
+  for (int other = 0; other < kWarp; ++other) {
+    const uint32_t theirs = __shfl_sync(kAllLanes, most, other);
+    before += theirs > most || (theirs == most && other < lane) ? 1 : 0;
   }
-  __device__ __forceinline__ Choice take() {
-    const uint32_t key = __reduce_max_sync(kAllLanes, best.key);
-    const uint32_t index = __reduce_min_sync(kAllLanes, best.key == key ? best.index : 0xffffffffu);
-    if (index == best.index) {
+  const uint32_t last = __ballot_sync(kAllLanes, before == top_k - 1);
+  const uint32_t least = __shfl_sync(kAllLanes, most, __ffs(static_cast<int>(last)) - 1);
+  int count = 0;  // in the order of experts
 #pragma unroll
-      for (int i = 0; i < kHeld; ++i) keys[i] = index == lane + i * kWarp ? 0u : keys[i];
-      find_best();
-    }
-    return {key, index};
+  for (int i = 0; i < kHeld; ++i) {
+    const bool is_in = keys[i] >= least;
+    const uint32_t lanes = __ballot_sync(kAllLanes, is_in);
+    const int at = count + __popc(lanes & ((1u << lane) - 1u));
+    if (is_in) listed[at] = {keys[i], static_cast<uint32_t>(lane + i * kWarp)};
+    count += __popc(lanes);
   }
-};
+  __syncwarp();
+  for (int c = lane; c < count; c += kWarp) {
+    const Choice mine = listed[c];
+    int rank = 0;
+    for (int j = 0; j < count; ++j) {
+      const uint32_t key = listed[j].key;
+      rank += key > mine.key || (key == mine.key && j < c) ? 1 : 0;
+    }
+    if (rank < top_k) chosen[rank] = mine;
+  }
+  __syncwarp();
+  return lane < top_k ? chosen[lane] : Choice{0u, 0u};
+}
 
 // Any number of experts, read again in each round: the first after the last choice.
 struct ReadLogits {
@@ -93,26 +97,77 @@ struct ReadLogits {
   }
 };
 
-// Lane i keeps choice i of each 32.
-template <typename Logits>
+struct RouteArgs {
+  int num_tokens;
+  int num_experts;
+  int top_k;
+  bool normalize;
+  const float* logits;
+  const float* shared_logit;  // may be null
+  int32_t* experts;
+  float* weights;
+
+  __device__ __forceinline__ int ranks() const {
+    return shared_logit != nullptr ? top_k + 1 : top_k;
+  }
+};
+
+// What the weights are divided by when it isn't their sum.
+__device__ __forceinline__ float sum_of_all(const RouteArgs& args, const float* row, float top) {
+  float total = 0.0f;
+  for (int e = static_cast<int>(threadIdx.x); e < args.num_experts; e += kWarp) {
+    total += expf(row[e] - top);
+  }
+  return warp_sum(total);
+}
+
+__device__ __forceinline__ void write_shared_choice(const RouteArgs& args, int64_t t, float logit) {
+  if (threadIdx.x != 0 || args.shared_logit == nullptr) return;
+  args.experts[t * args.ranks() + args.top_k] = args.num_experts;
+  args.weights[t * args.ranks() + args.top_k] = sigmoid(logit);
+}
+
+template <int kHeld>
 __global__ void __launch_bounds__(kWarp* kTokensPerBlock)
-    route_kernel(int num_tokens, int num_experts, int top_k, bool normalize, const float* logits,
-                 const float* shared_logit, int32_t* experts, float* weights) {
+    route_held_kernel(const __grid_constant__ RouteArgs args) {
+  __shared__ Choice listed[kTokensPerBlock][kHeld * kWarp];
+  __shared__ Choice chosen[kTokensPerBlock][kWarp];
   start_next();
   wait_for_earlier();
   const int64_t t = static_cast<int64_t>(blockIdx.x) * kTokensPerBlock + threadIdx.y;
-  if (t >= num_tokens) return;
+  if (t >= args.num_tokens) return;
   const int lane = static_cast<int>(threadIdx.x);
-  const int stride = shared_logit != nullptr ? top_k + 1 : top_k;
-  const float* row = logits + t * num_experts;
-  int32_t* ids = experts + t * stride;
-  float* w = weights + t * stride;
-  const float shared = shared_logit != nullptr ? shared_logit[t] : 0.0f;
-  Logits left(row, num_experts);
+  const float* row = args.logits + t * args.num_experts;
+  const float shared = args.shared_logit != nullptr ? args.shared_logit[t] : 0.0f;
+  const Choice mine = choose_held<kHeld>(row, args.num_experts, args.top_k, listed[threadIdx.y],
+                                         chosen[threadIdx.y]);
+  const float top = logit_of(__shfl_sync(kAllLanes, mine.key, 0));
+  const float weight = lane < args.top_k ? expf(logit_of(mine.key) - top) : 0.0f;
+  float total = warp_sum(weight);
+  if (!args.normalize) total = sum_of_all(args, row, top);
+  if (lane < args.top_k) {
+    args.experts[t * args.ranks() + lane] = static_cast<int32_t>(mine.index);
+    args.weights[t * args.ranks() + lane] = weight / total;
+  }
+  write_shared_choice(args, t, shared);
+}
+
+// Lane i keeps choice i of each 32.
+__global__ void __launch_bounds__(kWarp* kTokensPerBlock)
+    route_any_kernel(const __grid_constant__ RouteArgs args) {
+  start_next();
+  wait_for_earlier();
+  const int64_t t = static_cast<int64_t>(blockIdx.x) * kTokensPerBlock + threadIdx.y;
+  if (t >= args.num_tokens) return;
+  const int lane = static_cast<int>(threadIdx.x);
+  const float* row = args.logits + t * args.num_experts;
+  int32_t* ids = args.experts + t * args.ranks();
+  float* w = args.weights + t * args.ranks();
+  ReadLogits left(row, args.num_experts);
 
   float top = 0.0f, total = 0.0f;
-  for (int begin = 0; begin < top_k; begin += kWarp) {
-    const int count = min(kWarp, top_k - begin);
+  for (int begin = 0; begin < args.top_k; begin += kWarp) {
+    const int count = min(kWarp, args.top_k - begin);
     Choice mine = {0u, 0u};
     for (int i = 0; i < count; ++i) {
       const Choice choice = left.take();
@@ -126,16 +181,9 @@ __global__ void __launch_bounds__(kWarp* kTokensPerBlock)
       w[begin + lane] = weight;
     }
   }
-  if (!normalize) {
-    total = 0.0f;
-    for (int e = lane; e < num_experts; e += kWarp) total += expf(row[e] - top);
-    total = warp_sum(total);
-  }
-  for (int i = lane; i < top_k; i += kWarp) w[i] /= total;  // each lane what it wrote
-  if (lane == 0 && shared_logit != nullptr) {
-    ids[top_k] = num_experts;
-    w[top_k] = sigmoid(shared);
-  }
+  if (!args.normalize) total = sum_of_all(args, row, top);
+  for (int i = lane; i < args.top_k; i += kWarp) w[i] /= total;  // each lane what it wrote
+  write_shared_choice(args, t, args.shared_logit != nullptr ? args.shared_logit[t] : 0.0f);
 }
 
 void route_tokens(Queue& queue, const RouterParams& params, const float* logits,
@@ -144,16 +192,21 @@ void route_tokens(Queue& queue, const RouterParams& params, const float* logits,
   if (!is_known_shape(queue, known, "route")) return;
   const Grid grid{.x = blocks_for(params.num_tokens, kTokensPerBlock)};
   const Grid block{.x = kWarp, .y = kTokensPerBlock};
-  const auto start = [&](auto* kernel) {
-    HS_LAUNCH_EARLY(queue, grid, block, 0, kernel, params.num_tokens, params.num_experts,
-                    params.top_k, params.normalize, logits, shared_logit, experts, weights);
-  };
-  if (params.num_experts <= 4 * kWarp) {
-    start(route_kernel<HeldLogits<4>>);
-  } else if (params.num_experts <= 16 * kWarp) {
-    start(route_kernel<HeldLogits<16>>);
+  const RouteArgs args{.num_tokens = static_cast<int>(params.num_tokens),
+                       .num_experts = static_cast<int>(params.num_experts),
+                       .top_k = static_cast<int>(params.top_k),
+                       .normalize = params.normalize,
+                       .logits = logits,
+                       .shared_logit = shared_logit,
+                       .experts = experts,
+                       .weights = weights};
+  const auto start = [&](auto* kernel) { HS_LAUNCH_EARLY(queue, grid, block, 0, kernel, args); };
+  if (params.top_k > kWarp || params.num_experts > 16 * kWarp) {
+    start(route_any_kernel);
+  } else if (params.num_experts <= 4 * kWarp) {
+    start(route_held_kernel<4>);
   } else {
-    start(route_kernel<ReadLogits>);
+    start(route_held_kernel<16>);
   }
 }
 
