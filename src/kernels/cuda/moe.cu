@@ -97,6 +97,7 @@ class ExpertPass {
   void round_input(const TileLayout& f, const ExpertJob& job, int which, RoundedInput& input,
                    RoundArgs& by_token, RoundArgs& by_slot);
   bool take_act();
+  void run_items();
   void round_act(const ExpertJob& job, const float* up);
   void sort();
   [[nodiscard]] GemmArgs gemm_args(const ExpertJob& job, int index, int which, float* y) const;
@@ -188,6 +189,23 @@ void ExpertPass::round_act(const ExpertJob& job, const float* up) {
   round_rows(queue_, args);
 }
 
+// What run_few() has begun, item by item.
+void ExpertPass::run_items() {
+  int32_t subs = 0;
+  for (int i = 0; i < args_.num_jobs; ++i) {
+    subs = std::max({subs, args_.jobs[i].gate.num_subs(), args_.jobs[i].up.num_subs()});
+  }
+  args_.x_in = take_rounded(queue_, batch_.num_tokens, subs);
+  args_.items = queue_.take<ExpertItem>(num_pairs_);
+  args_.num_items = queue_.take<int32_t>(1);
+  take_act();
+  const bool joins = args_.rows == nullptr;
+  if (joins) args_.rows = queue_.take<float>(num_pairs_ * batch_.hidden);
+  if (!queue_.status) return;
+  item_products(queue_, args_);
+  if (joins) join_columns(queue_, join_args(batch_, args_.rows, args_.elsewhere, args_.y));
+}
+
 void ExpertPass::run_few(float* rows, const float* elsewhere, float* y) {
   const ScratchScope scope(queue_);
   int64_t down_bytes = 0;
@@ -202,7 +220,9 @@ void ExpertPass::run_few(float* rows, const float* elsewhere, float* y) {
   args_.weights = batch_.expert_weights;
   args_.elsewhere = elsewhere;
   args_.y = y;
-  const bool staged = can_stage(queue_, args_);
+  const bool one_token = batch_.num_tokens == 1;
+  if (!one_token && can_take_items(queue_, args_)) return run_items();
+  const bool staged = one_token && can_stage(queue_, args_);
   if (!staged) round_inputs(true);
   take_act();
   if (!queue_.status) return;
@@ -429,6 +449,8 @@ int64_t moe_outputs_scratch_bytes(const ExpertTable& experts, int64_t num_tokens
     const TileLayout down = tile_layout(group.encoding.down, Arithmetic::kFast);
     act_subs = std::max<int64_t>(act_subs, down.num_subs());
   }
+  const int64_t few = std::min(num_tokens, kDecodeTokens) * top_k;
+  bytes += aligned(static_cast<int64_t>(sizeof(ExpertItem)) * few);
   return bytes + rounded_bytes(pairs, act_subs) + 2 * aligned(4 * pairs * width);
 }
 
@@ -436,9 +458,10 @@ int64_t moe_scratch_bytes(const ExpertTable& experts, int64_t num_tokens, int64_
                           int32_t top_k) {
   const int64_t tokens = std::min(num_tokens, kPassTokens);
   const int64_t pairs = tokens * top_k;
-  int64_t rows = 0;
+  int64_t rows = aligned(4 * std::min(num_tokens, kDecodeTokens) * top_k * hidden);
   if (num_tokens > kDecodeTokens) {
-    rows = aligned(4 * std::min(pairs * hidden, std::max(kJoinedBytes / 4, pairs * kLeastJoined)));
+    rows = std::max(rows, aligned(4 * std::min(pairs * hidden,
+                                               std::max(kJoinedBytes / 4, pairs * kLeastJoined))));
   }
   return rows + moe_outputs_scratch_bytes(experts, num_tokens, hidden, top_k);
 }

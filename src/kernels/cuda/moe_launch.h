@@ -25,6 +25,17 @@ struct ExpertJob {
   }
 };
 
+// An expert and some choices of it, whose tokens are multiplied together.
+inline constexpr int32_t kItemTokens = 8;
+struct alignas(16) ExpertItem {
+  const std::byte* gate;
+  const std::byte* up;
+  const std::byte* down;
+  int32_t job;
+  int32_t count;
+  int32_t pairs[kItemTokens];
+};
+
 struct ExpertArgs {
   ExpertJob jobs[kMaxExpertGroups];
   int32_t num_jobs = 0;
@@ -40,9 +51,12 @@ struct ExpertArgs {
   bool rounds = false;
   RoundedCut cut;
   bool prefetches_down = false;  // what the next kernel reads fits the L2 cache
-  float* act = nullptr;          // [pairs, max_width], where down is not integer or rounds itself
-  RoundedInput act_in;           // a row a pair
-  float* rows = nullptr;         // [num_tokens, top_k, hidden]; null: y is written
+  ExpertItem* items = nullptr;   // [pairs], for item_products() with x_in
+  int32_t* num_items = nullptr;
+  RoundedInput x_in;      // a row a token
+  float* act = nullptr;   // [pairs, max_width], where down is not integer or rounds itself
+  RoundedInput act_in;    // a row a pair
+  float* rows = nullptr;  // [num_tokens, top_k, hidden]; null: y is written
   const float* weights = nullptr;
   const float* elsewhere = nullptr;
   float* y = nullptr;
@@ -64,6 +78,10 @@ inline constexpr int kMaxFewChoices = 512;
 inline constexpr int kMaxStagedTopK = 32;
 [[nodiscard]] bool can_stage(const Queue& queue, const ExpertArgs& args);
 void staged_products(Queue& queue, const ExpertArgs& args);
+
+// The same for several tokens: an expert is read once for up to kItemTokens of them. Into `rows`.
+[[nodiscard]] bool can_take_items(const Queue& queue, const ExpertArgs& args);
+void item_products(Queue& queue, const ExpertArgs& args);
 
 // Choices in the order of their experts. A slot is a choice whose expert has an address.
 struct SortedChoices {

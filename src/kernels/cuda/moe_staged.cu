@@ -13,7 +13,8 @@ bool is_stageable(const TileLayout& f) {
           (has_long_group(f) && f.code != CodeKind::kCodebook4));
 }
 
-// Of what all groups have a whole number: 4, 2 or 1 sub-blocks; 0 where there are long groups.
+}  // namespace
+
 int common_subs(const ExpertArgs& args) {
   int subs = 4;
   for (int i = 0; i < args.num_jobs; ++i) {
@@ -25,8 +26,6 @@ int common_subs(const ExpertArgs& args) {
   }
   return subs;
 }
-
-}  // namespace
 
 bool can_stage(const Queue& queue, const ExpertArgs& args) {
   if (args.top_k > kMaxStagedTopK || args.num_tokens * args.top_k > kMaxFewChoices) return false;

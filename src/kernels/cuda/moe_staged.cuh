@@ -13,8 +13,9 @@ namespace hotset::cuda {
 
 inline constexpr int kStagedWarps = 16;
 inline constexpr int kStagedThreads = kWarp * kStagedWarps;
-inline constexpr int kMaxSubsPerGroup = 8;        // of a group that is staged whole
-inline constexpr int64_t kStaticBytes = 8 << 10;  // of shared memory, and the driver's
+inline constexpr int kMaxSubsPerGroup = 8;          // of a group that is staged whole
+inline constexpr int64_t kStaticBytes = 8 << 10;    // of shared memory, and the driver's
+inline constexpr int64_t kSharedReserve = 2 << 10;  // the same of kernels with items
 inline constexpr Kinds kIntegerKinds = kind_bit(CodeKind::kAffine4, true) |
                                        kind_bit(CodeKind::kInt8, true) |
                                        kind_bit(CodeKind::kCodebook4, true);
@@ -111,6 +112,8 @@ void with_subs(int subs, const Pick& pick) {
   }
 }
 
+// Of what all groups have a whole number: 4, 2 or 1 sub-blocks; 0 where there are long groups.
+[[nodiscard]] int common_subs(const ExpertArgs& args);
 // Do the blocks' pieces fit `most` bytes of shared memory?
 [[nodiscard]] bool fits_staged_gate_up(const ExpertArgs& args, int64_t most);
 [[nodiscard]] bool fits_staged_down(const ExpertArgs& args, int64_t most);
