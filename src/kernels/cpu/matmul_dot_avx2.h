@@ -3,7 +3,7 @@
 // saturates, so each code kind is arranged such that it never can:
 //   affine4    15·127·2 = 3810 a pair; 8 of them, 32 columns, still fit, so one widening a block
 //   int8       |u − 128| times q with the sign moved over: at most 128·127·2 = 32512
-//   codebook4  two planes of 6 bits: 63·127·2 = 16002 a pair, two pairs fit
+//   codebook4  as int8, from a table of 16 of them
 #pragma once
 
 #include "kernels/cpu/matmul_lanes_avx2.h"
@@ -37,13 +37,24 @@ inline __m256i add_signed_product(__m256i sum, __m256i weight, __m256i magnitude
   return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
-template <int kTokens>
-[[gnu::always_inline]] inline void dot_int8(const std::byte* codes, int64_t steps,
-                                            const int8_t* const* q, Ints* dot) {
+// The codes of columns 4·vec … 4·vec+3.
+template <CodeKind kCode>
+[[gnu::always_inline]] inline Ints unpack_bytes(const DotTables& tables, const std::byte* codes,
+                                                int64_t vec) {
+  if constexpr (kCode == CodeKind::kInt8) return load_ints(codes + 64 * vec);
+  const Ints c = load_ints(codes + 64 * (vec / 2));
+  const Ints u = vec % 2 == 0 ? Ints{low_nibbles(c.a), low_nibbles(c.b)}
+                              : Ints{high_nibbles(c.a), high_nibbles(c.b)};
+  return {_mm256_shuffle_epi8(tables.codes, u.a), _mm256_shuffle_epi8(tables.codes, u.b)};
+}
+
+template <CodeKind kCode, int kTokens>
+[[gnu::always_inline]] inline void dot_bytes(const DotTables& tables, const std::byte* codes,
+                                             int64_t steps, const int8_t* const* q, Ints* dot) {
   for (int t = 0; t < kTokens; ++t) dot[t] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
   const __m256i middle = _mm256_set1_epi8(-128);
   for (int64_t vec = 0; vec < 2 * steps; ++vec) {
-    const Ints u = load_ints(codes + 64 * vec);
+    const Ints u = unpack_bytes<kCode>(tables, codes, vec);
     const Ints w = {_mm256_xor_si256(u.a, middle), _mm256_xor_si256(u.b, middle)};
     const Ints magnitude = {_mm256_abs_epi8(w.a), _mm256_abs_epi8(w.b)};
     for (int t = 0; t < kTokens; ++t) {
@@ -54,53 +65,16 @@ template <int kTokens>
   }
 }
 
-struct Planes {
-  __m256i high[2], low[2];  // [0]: columns 0–3 of the step, [1]: 4–7
-};
-inline Planes look_up_planes(const DotTables& tables, __m256i codes) {
-  const __m256i first = low_nibbles(codes), second = high_nibbles(codes);
-  return {{_mm256_shuffle_epi8(tables.high, first), _mm256_shuffle_epi8(tables.high, second)},
-          {_mm256_shuffle_epi8(tables.low, first), _mm256_shuffle_epi8(tables.low, second)}};
-}
-inline __m256i add_planes(__m256i sum, const Planes& w, __m256i q0, __m256i q1) {
-  const __m256i high =
-      _mm256_add_epi16(_mm256_maddubs_epi16(w.high[0], q0), _mm256_maddubs_epi16(w.high[1], q1));
-  const __m256i low =
-      _mm256_add_epi16(_mm256_maddubs_epi16(w.low[0], q0), _mm256_maddubs_epi16(w.low[1], q1));
-  sum = _mm256_add_epi32(sum, _mm256_madd_epi16(high, _mm256_set1_epi16(64)));
-  return _mm256_add_epi32(sum, _mm256_madd_epi16(low, _mm256_set1_epi16(1)));
-}
-
-template <int kTokens>
-[[gnu::always_inline]] inline void dot_codebook4(const DotTables& tables, const std::byte* codes,
-                                                 int64_t steps, const int8_t* const* q,
-                                                 const int32_t* q_sum, Ints* dot) {
-  for (int t = 0; t < kTokens; ++t) {
-    const __m256i offset = _mm256_set1_epi32(-2048 * q_sum[t]);
-    dot[t] = {offset, offset};
-  }
-  for (int64_t s = 0; s < steps; ++s) {
-    const Ints c = load_ints(codes + 64 * s);
-    const Planes a = look_up_planes(tables, c.a), b = look_up_planes(tables, c.b);
-    for (int t = 0; t < kTokens; ++t) {
-      const __m256i q0 = broadcast4(q[t] + 8 * s), q1 = broadcast4(q[t] + 8 * s + 4);
-      dot[t] = {add_planes(dot[t].a, a, q0, q1), add_planes(dot[t].b, b, q0, q1)};
-    }
-  }
-}
-
 // dot[t] = Σ over 8·steps columns of code · q[t]; codes are u (kAffine4), u − 128 (kInt8), the
-// rounded codebook entry (kCodebook4). q_sum[t] = Σ q[t].
+// rounded codebook entry (kCodebook4). Σ q[t], which others need, is not used.
 template <CodeKind kCode, int kTokens>
 [[gnu::always_inline]] inline void dot_block(const DotTables& tables, const std::byte* codes,
-                                             int64_t steps, const int8_t* const* q,
-                                             const int32_t* q_sum, Ints* dot) {
+                                             int64_t steps, const int8_t* const* q, const int32_t*,
+                                             Ints* dot) {
   if constexpr (kCode == CodeKind::kAffine4) {
     dot_affine4<kTokens>(codes, steps, q, dot);
-  } else if constexpr (kCode == CodeKind::kInt8) {
-    dot_int8<kTokens>(codes, steps, q, dot);
   } else {
-    dot_codebook4<kTokens>(tables, codes, steps, q, q_sum, dot);
+    dot_bytes<kCode, kTokens>(tables, codes, steps, q, dot);
   }
 }
 

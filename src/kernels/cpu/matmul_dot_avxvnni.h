@@ -17,10 +17,6 @@ inline Ints all_lanes(int32_t x) {
 inline Ints look_up(__m256i table, Ints index) {
   return {_mm256_shuffle_epi8(table, index.a), _mm256_shuffle_epi8(table, index.b)};
 }
-inline Ints combine_planes(Ints high, Ints low) {
-  return {_mm256_add_epi32(_mm256_slli_epi32(high.a, 6), low.a),
-          _mm256_add_epi32(_mm256_slli_epi32(high.b, 6), low.b)};
-}
 
 // dot[t] = Σ over 8·steps columns of code · q[t]; codes are u (kAffine4), u − 128 (kInt8), the
 // rounded codebook entry (kCodebook4). q_sum[t] = Σ q[t].
@@ -28,13 +24,8 @@ template <CodeKind kCode, int kTokens>
 [[gnu::always_inline]] inline void dot_block(const DotTables& tables, const std::byte* codes,
                                              int64_t steps, const int8_t* const* q,
                                              const int32_t* q_sum, Ints* dot) {
-  constexpr bool kBook = kCode == CodeKind::kCodebook4;
-  constexpr int kOffset = kBook ? -2048 : kCode == CodeKind::kInt8 ? -128 : 0;
-  Ints high[kTokens];
-  for (int t = 0; t < kTokens; ++t) {
-    dot[t] = all_lanes(kOffset == 0 ? 0 : kOffset * q_sum[t]);
-    high[t] = all_lanes(0);
-  }
+  constexpr int kOffset = kCode == CodeKind::kAffine4 ? 0 : -128;
+  for (int t = 0; t < kTokens; ++t) dot[t] = all_lanes(kOffset == 0 ? 0 : kOffset * q_sum[t]);
   for (int64_t vec = 0; vec < 2 * steps; ++vec) {
     Ints u;
     if constexpr (kCode == CodeKind::kInt8) {
@@ -44,14 +35,8 @@ template <CodeKind kCode, int kTokens>
       u = vec % 2 == 0 ? Ints{low_nibbles(c.a), low_nibbles(c.b)}
                        : Ints{high_nibbles(c.a), high_nibbles(c.b)};
     }
-    for (int t = 0; t < kTokens; ++t) {
-      const __m256i x = broadcast4(q[t] + 4 * vec);
-      dot[t] = add_dot(dot[t], kBook ? look_up(tables.low, u) : u, x);
-      if constexpr (kBook) high[t] = add_dot(high[t], look_up(tables.high, u), x);
-    }
-  }
-  if constexpr (kBook) {
-    for (int t = 0; t < kTokens; ++t) dot[t] = combine_planes(high[t], dot[t]);
+    if constexpr (kCode == CodeKind::kCodebook4) u = look_up(tables.codes, u);
+    for (int t = 0; t < kTokens; ++t) dot[t] = add_dot(dot[t], u, broadcast4(q[t] + 4 * vec));
   }
 }
 

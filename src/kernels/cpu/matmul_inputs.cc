@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "kernels/codebook.h"
 
 namespace hotset::cpu {
 namespace {
@@ -17,16 +18,15 @@ bool is_integer_kind(CodeKind code) {
   return code == CodeKind::kInt8 || code == CodeKind::kAffine4 || code == CodeKind::kCodebook4;
 }
 
-// entry ≈ step · (64·high + low − 2048), the sum within ±2047.
+// entry ≈ step · (code − 128)
 void round_codebook(TileFormat& format) {
   float most = 0;
   for (const float entry : format.codebook) most = std::max(most, std::fabs(entry));
-  format.codebook_step = most > 0 ? most / 2047.0f : 1.0f;
+  constexpr auto kMost = static_cast<float>(kCodebookSteps);
+  format.codebook_step = most > 0 ? most / kMost : 1.0f;
   for (size_t i = 0; i < 16; ++i) {
     const float code = std::nearbyint(format.codebook[i] / format.codebook_step);
-    const int value = static_cast<int>(std::clamp(code, -2047.0f, 2047.0f)) + 2048;
-    format.codebook_high[i] = static_cast<uint8_t>(value / 64);
-    format.codebook_low[i] = static_cast<uint8_t>(value % 64);
+    format.codebook_codes[i] = static_cast<uint8_t>(std::clamp(code, -kMost, kMost) + 128.0f);
   }
 }
 

@@ -11,15 +11,13 @@ namespace {
 
 constexpr int kBlockTokens = 16;
 constexpr int64_t kMaxBlocks = 4;   // token blocks that use a chunk of unpacked codes
-constexpr int64_t kChunkSubs = 16;  // sub-blocks unpacked at once: 8 KiB a plane
+constexpr int64_t kChunkSubs = 16;  // sub-blocks unpacked at once: 8 KiB
 constexpr int64_t kSubBytes = kSubBlock * 16;
 
 // Tile registers; the instructions want literals.
 #define HS_SUM 0
-#define HS_SUM_HIGH 1
-#define HS_TOKENS 2
-#define HS_CODES 3
-#define HS_CODES_HIGH 4
+#define HS_TOKENS 1
+#define HS_CODES 2
 
 // g++ 12's tile loads don't say that they read memory: what was written before must be kept and
 // done.
@@ -42,10 +40,8 @@ TileConfig tile_config() {
     config.row_bytes[tile] = static_cast<uint16_t>(row_bytes);
   };
   set(HS_SUM, kBlockTokens, 64);
-  set(HS_SUM_HIGH, kBlockTokens, 64);
   set(HS_TOKENS, kBlockTokens, kSubBlock);
   set(HS_CODES, kSubBlock / 4, 64);
-  set(HS_CODES_HIGH, kSubBlock / 4, 64);
   return config;
 }
 
@@ -55,68 +51,47 @@ struct alignas(64) Block {
 };
 
 struct alignas(64) UnpackedCodes {
-  uint8_t low[kChunkSubs * kSubBytes];
-  uint8_t high[kChunkSubs * kSubBytes];  // kCodebook4
+  uint8_t bytes[kChunkSubs * kSubBytes];
 };
 
 template <CodeKind kCode>
 void unpack_chunk(const DotTables& tables, const std::byte* codes, int64_t num_subs,
                   UnpackedCodes& to) {
   for (int64_t vec = 0; vec < num_subs * kSubBlock / 4; ++vec) {
-    const __m512i u = unpack_codes<kCode>(codes, vec);
-    constexpr bool kBook = kCode == CodeKind::kCodebook4;
-    _mm512_store_si512(to.low + 64 * vec, kBook ? _mm512_shuffle_epi8(tables.low, u) : u);
-    if constexpr (kBook) {
-      _mm512_store_si512(to.high + 64 * vec, _mm512_shuffle_epi8(tables.high, u));
-    }
+    _mm512_store_si512(to.bytes + 64 * vec, unpack_codes<kCode>(tables, codes, vec));
   }
   finish_writes(&to);
 }
 
 // sums[t] = 16 rows' dot products of one sub-block with token t.
-template <CodeKind kCode>
-[[gnu::always_inline]] inline void multiply_sub_block(const uint8_t* low, const uint8_t* high,
-                                                      const int8_t* q, int64_t q_stride,
-                                                      int32_t* sums, int32_t* sums_high) {
+[[gnu::always_inline]] inline void multiply_sub_block(const uint8_t* codes, const int8_t* q,
+                                                      int64_t q_stride, int32_t* sums) {
   _tile_loadd(HS_TOKENS, q, q_stride);
-  _tile_loadd(HS_CODES, low, 64);
+  _tile_loadd(HS_CODES, codes, 64);
   _tile_zero(HS_SUM);
   _tile_dpbsud(HS_SUM, HS_TOKENS, HS_CODES);
   _tile_stored(HS_SUM, sums, 64);
-  if constexpr (kCode == CodeKind::kCodebook4) {
-    _tile_loadd(HS_CODES_HIGH, high, 64);
-    _tile_zero(HS_SUM_HIGH);
-    _tile_dpbsud(HS_SUM_HIGH, HS_TOKENS, HS_CODES_HIGH);
-    _tile_stored(HS_SUM_HIGH, sums_high, 64);
-  }
 }
 
 // part[t] = fma(float(dot), scale, part[t]) over num_subs sub-blocks in order, from `sub` on; the
 // token block starts at row `row` of the input.
 template <CodeKind kCode>
-void add_sub_blocks(const uint8_t* low, const uint8_t* high, int64_t num_subs,
-                    const Activations& in, int64_t row, int64_t sub, Block& parts) {
-  constexpr int kOffset = kCode == CodeKind::kCodebook4 ? -2048
-                          : kCode == CodeKind::kInt8    ? -128
-                                                        : 0;
-  alignas(64) int32_t sums[2][kBlockTokens * 16], sums_high[2][kBlockTokens * 16];
+void add_sub_blocks(const uint8_t* codes, int64_t num_subs, const Activations& in, int64_t row,
+                    int64_t sub, Block& parts) {
+  constexpr int kOffset = kCode == CodeKind::kAffine4 ? 0 : -128;
+  alignas(64) int32_t sums[2][kBlockTokens * 16];
   Floats part[kBlockTokens];  // stay in registers, given that the loops are unrolled
 #pragma GCC unroll 16
   for (int t = 0; t < kBlockTokens; ++t) part[t] = load_floats(parts.v[t]);
   for (int64_t s = 0; s < num_subs; ++s) {
     int32_t* dots = sums[s % 2];
-    int32_t* dots_high = sums_high[s % 2];
-    multiply_sub_block<kCode>(low + s * kSubBytes, high + s * kSubBytes,
-                              in.q + row * in.q_stride + (sub + s) * kSubBlock, in.q_stride, dots,
-                              dots_high);
+    multiply_sub_block(codes + s * kSubBytes, in.q + row * in.q_stride + (sub + s) * kSubBlock,
+                       in.q_stride, dots);
     const float* scale = in.scale + row * in.sub_stride + sub + s;
     const int32_t* sum = in.sum + row * in.sub_stride + sub + s;
 #pragma GCC unroll 16
     for (int t = 0; t < kBlockTokens; ++t) {
       __m512i dot = _mm512_load_si512(dots + 16 * t);
-      if constexpr (kCode == CodeKind::kCodebook4) {
-        dot = _mm512_add_epi32(dot, _mm512_slli_epi32(_mm512_load_si512(dots_high + 16 * t), 6));
-      }
       if constexpr (kOffset != 0) {
         dot = _mm512_add_epi32(dot, _mm512_set1_epi32(kOffset * sum[t * in.sub_stride]));
       }
@@ -160,15 +135,15 @@ void amx_tile(const TileFormat& f, const std::byte* tile, const Activations& in,
       const int64_t left = subs_per_group - sub;
       const int64_t num_subs = left < kChunkSubs ? left : kChunkSubs;
       const std::byte* codes = group + f.codes_offset + sub * kSubCodeBytes;
-      const uint8_t* low = unpacked.low;
+      const uint8_t* bytes = unpacked.bytes;
       if constexpr (kCode == CodeKind::kInt8) {
-        low = reinterpret_cast<const uint8_t*>(codes);
+        bytes = reinterpret_cast<const uint8_t*>(codes);
       } else {
         unpack_chunk<kCode>(tables, codes, num_subs, unpacked);
       }
       for (int64_t b = 0; b < num_blocks; ++b) {
-        add_sub_blocks<kCode>(low, unpacked.high, num_subs, in, row + b * kBlockTokens,
-                              g * subs_per_group + sub, parts[b]);
+        add_sub_blocks<kCode>(bytes, num_subs, in, row + b * kBlockTokens, g * subs_per_group + sub,
+                              parts[b]);
       }
     }
     for (int64_t b = 0; b < num_blocks; ++b) {

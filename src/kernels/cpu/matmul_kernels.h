@@ -28,11 +28,9 @@ struct TileFormat {
   int64_t tile_bytes = 0;
   int64_t zeros_offset = 0;  // inside a group block
   int64_t codes_offset = 0;
-  // kCodebook4 for integers: entry = codebook_step · (64·high + low − 2048), within 2^-12 of the
-  // largest entry.
+  // kCodebook4 for integers: entry ≈ codebook_step · (code − 128), see kernels/codebook.h.
   float codebook_step = 1;
-  alignas(16) uint8_t codebook_high[16] = {};
-  alignas(16) uint8_t codebook_low[16] = {};
+  alignas(16) uint8_t codebook_codes[16] = {};
   alignas(64) float codebook[16] = {};
 };
 

@@ -172,13 +172,11 @@ inline __m256i broadcast4(const int8_t* at) {
 }
 
 struct DotTables {
-  __m256i high, low;
+  __m256i codes;  // of a codebook, unsigned: 128 is 0
 };
 inline DotTables load_dot_tables(const TileFormat& format) {
-  const auto both = [](const uint8_t* p) {
-    return _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(p)));
-  };
-  return {both(format.codebook_high), both(format.codebook_low)};
+  const auto* codes = reinterpret_cast<const __m128i*>(format.codebook_codes);
+  return {_mm256_broadcastsi128_si256(_mm_load_si128(codes))};
 }
 
 inline __m256i low_nibbles(__m256i codes) {

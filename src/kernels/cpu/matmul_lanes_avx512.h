@@ -132,22 +132,23 @@ inline __m512i broadcast4(const int8_t* at) {
 }
 
 struct DotTables {
-  __m512i high, low;
+  __m512i codes;  // of a codebook, unsigned: 128 is 0
 };
 inline DotTables load_dot_tables(const TileFormat& format) {
-  const auto all = [](const uint8_t* p) {
-    return _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(p)));
-  };
-  return {all(format.codebook_high), all(format.codebook_low)};
+  const auto* codes = reinterpret_cast<const __m128i*>(format.codebook_codes);
+  return {_mm512_broadcast_i32x4(_mm_load_si128(codes))};
 }
 
-// The 64 codes of 4 columns × 16 rows at position `vec` of a block.
+// The 64 codes of 4 columns × 16 rows at position `vec` of a block, as vpdpbusd takes them.
 template <CodeKind kCode>
-[[gnu::always_inline]] inline __m512i unpack_codes(const std::byte* codes, int64_t vec) {
+[[gnu::always_inline]] inline __m512i unpack_codes(const DotTables& tables, const std::byte* codes,
+                                                   int64_t vec) {
   if constexpr (kCode == CodeKind::kInt8) return _mm512_loadu_si512(codes + 64 * vec);
   const __m512i both = _mm512_loadu_si512(codes + 64 * (vec / 2));
-  const __m512i nibbles = vec % 2 == 0 ? both : _mm512_srli_epi16(both, 4);
-  return _mm512_and_si512(nibbles, _mm512_set1_epi8(15));
+  const __m512i shifted = vec % 2 == 0 ? both : _mm512_srli_epi16(both, 4);
+  const __m512i nibbles = _mm512_and_si512(shifted, _mm512_set1_epi8(15));
+  if constexpr (kCode == CodeKind::kAffine4) return nibbles;
+  return _mm512_shuffle_epi8(tables.codes, nibbles);
 }
 
 // dot[t] = Σ over 8·steps columns of code · q[t]; codes are u (kAffine4), u − 128 (kInt8), the
@@ -157,27 +158,14 @@ template <CodeKind kCode, int kTokens>
 [[gnu::always_inline]] inline void dot_block(const DotTables& tables, const std::byte* codes,
                                              int64_t steps, const int8_t* const* q,
                                              const int32_t* q_sum, Ints* dot) {
-  constexpr bool kBook = kCode == CodeKind::kCodebook4;
-  constexpr int kOffset = kBook ? -2048 : kCode == CodeKind::kInt8 ? -128 : 0;
-  __m512i high[kTokens];
+  constexpr int kOffset = kCode == CodeKind::kAffine4 ? 0 : -128;
   for (int t = 0; t < kTokens; ++t) {
     dot[t].v = _mm512_set1_epi32(kOffset == 0 ? 0 : kOffset * q_sum[t]);
-    high[t] = _mm512_setzero_si512();
   }
   for (int64_t vec = 0; vec < 2 * steps; ++vec) {
-    const __m512i u = unpack_codes<kCode>(codes, vec);
-    const __m512i low = kBook ? _mm512_shuffle_epi8(tables.low, u) : u;
+    const __m512i u = unpack_codes<kCode>(tables, codes, vec);
     for (int t = 0; t < kTokens; ++t) {
-      const __m512i x = broadcast4(q[t] + 4 * vec);
-      dot[t].v = _mm512_dpbusd_epi32(dot[t].v, low, x);
-      if constexpr (kBook) {
-        high[t] = _mm512_dpbusd_epi32(high[t], _mm512_shuffle_epi8(tables.high, u), x);
-      }
-    }
-  }
-  if constexpr (kBook) {
-    for (int t = 0; t < kTokens; ++t) {
-      dot[t].v = _mm512_add_epi32(_mm512_slli_epi32(high[t], 6), dot[t].v);
+      dot[t].v = _mm512_dpbusd_epi32(dot[t].v, u, broadcast4(q[t] + 4 * vec));
     }
   }
 }

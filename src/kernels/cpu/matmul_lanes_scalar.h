@@ -136,7 +136,7 @@ inline int32_t signed_code(CodeKind code, const TileFormat& format, uint8_t byte
   if (code == CodeKind::kInt8) return byte - 128;
   const int nibble = high ? byte >> 4 : byte & 15;
   if (code == CodeKind::kAffine4) return nibble;
-  return 64 * format.codebook_high[nibble] + format.codebook_low[nibble] - 2048;
+  return format.codebook_codes[nibble] - 128;
 }
 
 struct DotTables {

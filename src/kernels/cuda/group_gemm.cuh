@@ -2,7 +2,9 @@
 // Integer products with many tokens for weights in groups of 32, 64 or 128 columns. A block has 8
 // tiles and up to 64 tokens. A stage is 128 columns: whole groups, which come to shared memory with
 // their scales by asynchronous copies, as they lie; each warp unpacks its tiles' codes in
-// registers. The fp32 operations of a row are those of matmul_integer_gemm.cu in the same order.
+// registers. Looking up those of a codebook takes longer, so the warps share it: each leaves the
+// fragments of the tiles that it copied in shared memory, a stage ahead. The fp32 operations of a
+// row are those of matmul_integer_gemm.cu in the same order.
 //
 // With gate and up in one kernel a warp has two tiles of either, so that the 32 columns that down
 // rounds together are its own: it applies SwiGLU and rounds in registers.
@@ -40,7 +42,9 @@ struct GroupBlock {
   static constexpr int kMostHeader = kTileRows * 5;
   static constexpr int kMostChunks = (kGroups * kMostHeader + kSubs * kSubBytes<kCode>) / 16;
   static constexpr int kCopies = (kMostChunks + kWarp - 1) / kWarp;  // of a tile, a lane
-  static constexpr int kStages = kCode == CodeKind::kInt8 ? 3 : 4;
+  static constexpr bool kWidens = kCode == CodeKind::kCodebook4;
+  static constexpr int kWideBytes = kWidens ? kTiles * kSubs * kWarp * 16 : 0;  // of a stage
+  static constexpr int kStages = kCode == CodeKind::kAffine4 ? 4 : 3;
 };
 
 __device__ __forceinline__ void copy_16_async(uint32_t to, const void* from) {
@@ -154,6 +158,28 @@ __device__ inline StoredRows staged_rows(const TileLayout& f, const std::byte* g
   return rows;
 }
 
+// A warp leaves the fragments of the tiles that it copies itself: [tile][sub-block][lane].
+template <typename B>
+__device__ inline void widen_stage(const TileLayout& f, const std::byte* tiles, int tile_bytes,
+                                   const Codebook* books, int warp, int lane, std::byte* wide) {
+  static_assert(B::kLoadTiles == 2);  // of one matrix
+  const Codebook book = books[B::kFused ? warp % 2 : 0];
+#pragma unroll
+  for (int i = 0; i < B::kLoadTiles; ++i) {
+    const int slot = warp * B::kLoadTiles + i;
+#pragma unroll
+    for (int sub = 0; sub < B::kSubs; ++sub) {
+      const std::byte* codes = tiles + slot * tile_bytes + sub / B::kGroupSubs * f.group_bytes +
+                               f.codes_offset + sub % B::kGroupSubs * kSubBytes<B::kCode>;
+      LaneCodes<B::kCode> mine;
+      mine.words[0] = *reinterpret_cast<const uint2*>(codes + lane_code_offset<B::kCode>(lane, 0));
+      const Fragment fragments = fragment<B::kCode>(mine, book);
+      *reinterpret_cast<uint4*>(wide + ((slot * B::kSubs + sub) * kWarp + lane) * 16) = {
+          fragments.a[0], fragments.a[1], fragments.a[2], fragments.a[3]};
+    }
+  }
+}
+
 // A warp's 4 tiles × 8·kN tokens; d's layout in each of them.
 template <typename B, int kN>
 struct GroupSums {
@@ -161,12 +187,12 @@ struct GroupSums {
   float part[B::kWarpTiles][kN][4];
   float running[kN][2];
 
-  // Sub-block i of a stage at `tiles`, this warp's first, and `input` and `meta`, at its first
-  // token.
+  // Sub-block i of a stage at `tiles` and `wide`, this warp's first, and `input` and `meta`, at its
+  // first token.
   template <int i>
   __device__ void add(const TileLayout& f, const std::byte* tiles, int tile_bytes,
-                      const std::byte* input, const std::byte* meta,
-                      const CodebookTables (&tables)[B::kMatrices], int lane) {
+                      const std::byte* wide, const std::byte* input, const std::byte* meta,
+                      const Codebook* books, int lane) {
     constexpr bool kFirst = i % B::kGroupSubs == 0;
     uint2 q[kN];
     float scale[kN][2];
@@ -188,17 +214,24 @@ struct GroupSums {
                              i % B::kGroupSubs * kSubBytes<B::kCode>;
 #pragma unroll
     for (int t = 0; t < B::kWarpTiles; ++t) {
-      LaneCodes<B::kCode> mine;
+      Fragment fragments;
+      if constexpr (B::kWidens) {
+        const uint4 four =
+            *reinterpret_cast<const uint4*>(wide + (t * B::kSubs + i) * kWarp * 16 + lane * 16);
+        fragments = {{four.x, four.y, four.z, four.w}};
+      } else {
+        LaneCodes<B::kCode> mine;
 #pragma unroll
-      for (int w = 0; w < (B::kCode == CodeKind::kInt8 ? 2 : 1); ++w) {
-        mine.words[w] = *reinterpret_cast<const uint2*>(
-            codes + t * tile_bytes + staged_code<B::kCode>(lane_code_offset<B::kCode>(lane, w)));
+        for (int w = 0; w < (B::kCode == CodeKind::kInt8 ? 2 : 1); ++w) {
+          mine.words[w] = *reinterpret_cast<const uint2*>(
+              codes + t * tile_bytes + staged_code<B::kCode>(lane_code_offset<B::kCode>(lane, w)));
+        }
+        fragments = fragment<B::kCode>(mine, Codebook{});
       }
-      const SubFragments<B::kCode> fragments(mine, tables[B::kFused ? t / 2 : 0]);
 #pragma unroll
       for (int n = 0; n < kN; ++n) {
         float dot[4];
-        fragments.dots(q[n], dot);
+        sub_dots(fragments, q[n], dot);
 #pragma unroll
         for (int d = 0; d < 4; ++d) {
           part[t][n][d] = __fmaf_rn(dot[d], scale[n][d % 2], kFirst ? 0.0f : part[t][n][d]);
@@ -206,15 +239,16 @@ struct GroupSums {
       }
     }
     if constexpr ((i + 1) % B::kGroupSubs == 0) {
-      end_group(f, tiles + i / B::kGroupSubs * f.group_bytes, tile_bytes, tables, lane);
+      end_group(f, tiles + i / B::kGroupSubs * f.group_bytes, tile_bytes, books, lane);
     }
   }
   __device__ void end_group(const TileLayout& f, const std::byte* group, int tile_bytes,
-                            const CodebookTables (&tables)[B::kMatrices], int lane) {
+                            const Codebook* books, int lane) {
 #pragma unroll
     for (int t = 0; t < B::kWarpTiles; ++t) {
       const StoredRows stored = staged_rows(f, group + t * tile_bytes, lane / 4);
-      const GroupRows rows = group_rows<B::kCode>(f, stored, tables[B::kFused ? t / 2 : 0].step);
+      const GroupRows rows =
+          group_rows<B::kCode>(f, stored, B::kWidens ? books[B::kFused ? t / 2 : 0].step : 1.0f);
 #pragma unroll
       for (int n = 0; n < kN; ++n) {
 #pragma unroll
@@ -325,7 +359,7 @@ __device__ inline void write_act(const GateUpArgs& args, const GemmPlace& place,
 template <typename B, int kN>
 __device__ inline void group_block(const GateUpArgs& args, const GemmPlace& place,
                                    const std::byte* const (&matrices)[B::kMatrices],
-                                   const int32_t* rows, std::byte* shared) {
+                                   const int32_t* rows, Codebook* books, std::byte* shared) {
   const TileLayout& f = args.gate.weight;
   const int first_tile = static_cast<int>(blockIdx.x) * B::kMatrixTiles;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -341,20 +375,23 @@ __device__ inline void group_block(const GateUpArgs& args, const GemmPlace& plac
     if (s < num_stages) loader.load(ring + static_cast<uint32_t>(s * stage_bytes), s);
     commit_async();
   }
-  CodebookTables tables[B::kMatrices];
-  tables[0] = load_tables<B::kCode>(f, lane);
-  if constexpr (B::kFused && B::kCode == CodeKind::kCodebook4) {
-    TileLayout up = f;
-    up.codebook = args.up_codebook;
-    tables[1] = load_tables<B::kCode>(up, lane);
-  } else if constexpr (B::kFused) {
-    tables[1] = tables[0];
-  }
   const int tile_bytes = loader.tile_stage_bytes;
   GroupSums<B, kN> sums;
+  std::byte* wide = shared + B::kStages * stage_bytes;  // of this stage, and then of the next
+  if constexpr (B::kWidens) {
+    if (warp < B::kMatrices) {
+      TileLayout of = f;
+      if (warp == 1) of.codebook = args.up_codebook;
+      const Codebook mine = load_codebook<B::kCode>(of, lane);
+      if (lane == 0) books[warp] = mine;
+    }
+    wait_async<B::kStages - 2>();
+    __syncthreads();
+    widen_stage<B>(f, shared, tile_bytes, books, warp, lane, wide);
+  }
   int now = 0, next = B::kStages - 1;
   for (int s = 0; s < num_stages; ++s) {
-    wait_async<B::kStages - 2>();
+    wait_async<B::kWidens ? B::kStages - 3 : B::kStages - 2>();
     __syncthreads();
     if (s + B::kStages - 1 < num_stages) {
       loader.load(ring + static_cast<uint32_t>(next * stage_bytes), s + B::kStages - 1);
@@ -363,15 +400,23 @@ __device__ inline void group_block(const GateUpArgs& args, const GemmPlace& plac
     next = next + 1 == B::kStages ? 0 : next + 1;
     const std::byte* stage = shared + now * stage_bytes;
     now = now + 1 == B::kStages ? 0 : now + 1;
+    if constexpr (B::kWidens) {
+      if (s + 1 < num_stages) {
+        widen_stage<B>(f, shared + now * stage_bytes, tile_bytes, books, warp, lane,
+                       wide + (s + 1) % 2 * B::kWideBytes);
+      }
+    }
     if (!has_tokens) continue;
+    const std::byte* fragments =
+        wide + s % 2 * B::kWideBytes + row_warp * B::kWarpTiles * B::kSubs * kWarp * 16;
     const std::byte* tiles = stage + row_warp * B::kWarpTiles * tile_bytes;
     const std::byte* input = stage + B::kTiles * tile_bytes + first_token * kSubBlock;
     const std::byte* meta =
         stage + B::kTiles * tile_bytes + B::kInputBytes + first_token * (8 * B::kSubs);
-    sums.template add<0>(f, tiles, tile_bytes, input, meta, tables, lane);
-    sums.template add<1>(f, tiles, tile_bytes, input, meta, tables, lane);
-    sums.template add<2>(f, tiles, tile_bytes, input, meta, tables, lane);
-    sums.template add<3>(f, tiles, tile_bytes, input, meta, tables, lane);
+    sums.template add<0>(f, tiles, tile_bytes, fragments, input, meta, books, lane);
+    sums.template add<1>(f, tiles, tile_bytes, fragments, input, meta, books, lane);
+    sums.template add<2>(f, tiles, tile_bytes, fragments, input, meta, books, lane);
+    sums.template add<3>(f, tiles, tile_bytes, fragments, input, meta, books, lane);
   }
   if (!has_tokens) return;
   if constexpr (B::kFused) {
@@ -386,6 +431,7 @@ __global__ void __launch_bounds__(B::kThreads, B::kBlocks)
     group_gemm_kernel(const __grid_constant__ GateUpArgs args) {
   extern __shared__ __align__(128) std::byte shared[];
   __shared__ int32_t rows[B::kTokens];
+  __shared__ Codebook books[B::kMatrices];
   const int block = static_cast<int>(blockIdx.y);
   const GemmPlace place = gemm_place(args.gate, block, B::kTokens);
   if (place.data == nullptr) return;
@@ -399,12 +445,13 @@ __global__ void __launch_bounds__(B::kThreads, B::kBlocks)
   __syncthreads();
   switch ((place.count + 8 * B::kTokenWarps - 1) / (8 * B::kTokenWarps)) {
     case 1:
+      return group_block<B, 1>(args, place, matrices, rows, books, shared);
     case 2:
-      return group_block<B, 2>(args, place, matrices, rows, shared);
+      return group_block<B, 2>(args, place, matrices, rows, books, shared);
     case 3:
-      return group_block<B, 3>(args, place, matrices, rows, shared);
+      return group_block<B, 3>(args, place, matrices, rows, books, shared);
     default:
-      return group_block<B, 4>(args, place, matrices, rows, shared);
+      return group_block<B, 4>(args, place, matrices, rows, books, shared);
   }
 }
 
@@ -417,7 +464,8 @@ void launch_group_gemm(Queue& queue, const GateUpArgs& args) {
   const Grid grid{blocks_for(tiles, B::kMatrixTiles), static_cast<unsigned>(runs), 1};
   const int64_t stage =
       int64_t{B::kTiles} * B::kGroups * gemm.weight.group_bytes + B::kInputBytes + B::kMetaBytes;
-  HS_LAUNCH(queue, grid, Grid{B::kThreads}, B::kStages * stage, group_gemm_kernel<B>, args);
+  HS_LAUNCH(queue, grid, Grid{B::kThreads}, B::kStages * stage + 2 * B::kWideBytes,
+            group_gemm_kernel<B>, args);
 }
 
 // By group length, which is 32, 64 or 128.

@@ -14,6 +14,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include "kernels/codebook.h"
 #include "kernels/cuda/matmul_layout.h"
 #include "kernels/cuda/warp.cuh"
 
@@ -197,44 +198,89 @@ __device__ inline void prefetch_bytes(const std::byte* from, int64_t bytes, int 
 
 // ── Codes to matrix fragments ───────────────────────────────────────────────────────────────────
 
-// A codebook in whole numbers: entry = step · (64·high + low), within ±2047 steps.
-struct CodebookTables {
-  uint32_t high[4];
-  uint32_t low[4];
+// A codebook in whole numbers, entry ≈ step · code: the lower and the upper half, four codes a
+// word.
+struct alignas(16) Codebook {
+  uint32_t codes[4];
+  float step;
+};
+// The same, such that two permutations of bytes and a second product stand for the choice between
+// the halves. A permutation by nibbles whose highest bit is set gives the sign of the byte that the
+// others choose: 0 or −1. So that byte i of the one half holds its code less the sign of the
+// other's byte i, and the sum of what the two halves give is the code.
+struct alignas(16) CodebookTables {
+  uint32_t codes[4];
   float step;
 };
 
-template <CodeKind kCode>
-__device__ inline CodebookTables load_tables(const TileLayout& f, int lane) {
-  CodebookTables t = {};
-  t.step = 1.0f;
-  if constexpr (kCode == CodeKind::kCodebook4) {
-    const float entry = f.codebook[lane % 16];
-    const float most =
-        __uint_as_float(__reduce_max_sync(kAllLanes, __float_as_uint(entry) & 0x7fffffffu));
-    if (most > 0) t.step = __fdiv_rn(most, 2047.0f);
-    const int code = min(2047, max(-2047, __float2int_rn(__fdiv_rn(entry, t.step))));
+struct CodebookLane {
+  int code;  // of entry lane % 16
+  float step;
+};
+__device__ inline CodebookLane rounded_codebook(const TileLayout& f, int lane) {
+  const float entry = __ldg(f.codebook + lane % 16);
+  const float most =
+      __uint_as_float(__reduce_max_sync(kAllLanes, __float_as_uint(entry) & 0x7fffffffu));
+  const float step = most > 0 ? __fdiv_rn(most, static_cast<float>(kCodebookSteps)) : 1.0f;
+  const int rounded = __float2int_rn(__fdiv_rn(entry, step));
+  return {min(kCodebookSteps, max(-kCodebookSteps, rounded)), step};
+}
+// Byte lane % 16 of the words to all lanes.
+__device__ inline void gather_bytes(int byte, int lane, uint32_t (&words)[4]) {
+  uint32_t word = (static_cast<uint32_t>(byte) & 0xffu) << (8 * (lane % 4));
+  word |= __shfl_xor_sync(kAllLanes, word, 1);
+  word |= __shfl_xor_sync(kAllLanes, word, 2);
 #pragma unroll
-    for (int i = 0; i < 16; ++i) {
-      const int value = __shfl_sync(kAllLanes, code, i);
-      t.high[i / 4] |= static_cast<uint32_t>((value >> 6) & 0xff) << (8 * (i % 4));
-      t.low[i / 4] |= static_cast<uint32_t>(value & 63) << (8 * (i % 4));
-    }
-  }
-  return t;
+  for (int i = 0; i < 4; ++i) words[i] = __shfl_sync(kAllLanes, word, 4 * i);
 }
 
-// Entries of the 8 nibbles of `codes`: columns 0–3 and 4–7.
-__device__ inline uint2 look_up(const uint32_t (&table)[4], uint32_t codes) {
-  const uint32_t upper_half = 0x32103210u | ((codes & 0x88888888u) >> 1);
-  const auto four = [&](uint32_t nibbles, uint32_t half) {
-    const uint32_t index = nibbles & 0x7777u;
-    return __byte_perm(__byte_perm(table[0], table[1], index),
-                       __byte_perm(table[2], table[3], index), half & 0xffffu);
+template <CodeKind kCode>
+__device__ inline Codebook load_codebook(const TileLayout& f, int lane) {
+  Codebook book = {};
+  book.step = 1.0f;
+  if constexpr (kCode == CodeKind::kCodebook4) {
+    const CodebookLane mine = rounded_codebook(f, lane);
+    book.step = mine.step;
+    gather_bytes(mine.code, lane, book.codes);
+  }
+  return book;
+}
+
+template <CodeKind kCode>
+__device__ inline CodebookTables load_tables(const TileLayout& f, int lane) {
+  CodebookTables tables = {};
+  tables.step = 1.0f;
+  if constexpr (kCode == CodeKind::kCodebook4) {
+    const CodebookLane mine = rounded_codebook(f, lane);
+    const int other = __shfl_xor_sync(kAllLanes, mine.code, 8);
+    const bool is_upper = lane % 16 >= 8;
+    const int lower = is_upper ? other : mine.code, upper = is_upper ? mine.code : other;
+    const bool upper_sign = upper < -1 || (upper == -1 && lower >= 0);
+    const bool lower_sign = lower + (upper_sign ? 1 : 0) < 0;
+    tables.step = mine.step;
+    gather_bytes(mine.code + ((is_upper ? lower_sign : upper_sign) ? 1 : 0), lane, tables.codes);
+  }
+  return tables;
+}
+
+// Bytes of {low, high} by the four lowest nibbles of `by`; where the highest bit of one is set, the
+// byte's sign.
+__device__ inline uint32_t permuted(uint32_t low, uint32_t high, uint32_t by) {
+  uint32_t bytes;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(bytes) : "r"(low), "r"(high), "r"(by));
+  return bytes;
+}
+
+// Codes of the 8 nibbles of `nibbles`: columns 0–3 and 4–7.
+__device__ inline uint2 look_up(const uint32_t (&codes)[4], uint32_t nibbles) {
+  const uint32_t index = nibbles & 0x77777777u;
+  const uint32_t upper_half = 0x32103210u | ((nibbles >> 1) & 0x44444444u);
+  const auto four = [&](uint32_t at, uint32_t half) {
+    return permuted(permuted(codes[0], codes[1], at), permuted(codes[2], codes[3], at), half);
   };
-  const uint32_t a = four(codes, upper_half);              // columns 0, 4, 1, 5
-  const uint32_t b = four(codes >> 16, upper_half >> 16);  // columns 2, 6, 3, 7
-  return {__byte_perm(a, b, 0x6420), __byte_perm(a, b, 0x7531)};
+  const uint32_t a = four(index, upper_half);              // columns 0, 4, 1, 5
+  const uint32_t b = four(index >> 16, upper_half >> 16);  // columns 2, 6, 3, 7
+  return {permuted(a, b, 0x6420), permuted(a, b, 0x7531)};
 }
 
 template <CodeKind kCode>
@@ -272,12 +318,7 @@ struct Fragment {
 };
 
 template <CodeKind kCode>
-inline constexpr int kPlanes = kCode == CodeKind::kCodebook4 ? 2 : 1;
-
-// Plane 0 of a codebook is the high parts, plane 1 the low parts.
-template <CodeKind kCode>
-__device__ inline Fragment fragment(const LaneCodes<kCode>& codes, const CodebookTables& tables,
-                                    int plane) {
+__device__ inline Fragment fragment(const LaneCodes<kCode>& codes, const Codebook& book) {
   constexpr uint32_t kLow = 0x0f0f0f0fu;
   const uint2 w = codes.words[0];
   if constexpr (kCode == CodeKind::kInt8) {
@@ -287,8 +328,7 @@ __device__ inline Fragment fragment(const LaneCodes<kCode>& codes, const Codeboo
   } else if constexpr (kCode == CodeKind::kAffine4) {
     return {{w.x & kLow, w.y & kLow, (w.x >> 4) & kLow, (w.y >> 4) & kLow}};
   } else {
-    const uint2 first = look_up(plane == 0 ? tables.high : tables.low, w.x);
-    const uint2 second = look_up(plane == 0 ? tables.high : tables.low, w.y);
+    const uint2 first = look_up(book.codes, w.x), second = look_up(book.codes, w.y);
     return {{first.x, second.x, first.y, second.y}};
   }
 }
@@ -301,36 +341,62 @@ __device__ inline void mma_int8(int (&d)[4], const Fragment& a, uint2 b, int sta
       : "r"(a.a[0]), "r"(a.a[1]), "r"(a.a[2]), "r"(a.a[3]), "r"(b.x), "r"(b.y), "r"(start));
 }
 
-// The fragments of a sub-block, and its dot products with 8 tokens as floats (they are below 2^24).
+// d + a·b
+__device__ inline void add_mma_int8(int (&d)[4], const Fragment& a, uint2 b) {
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+      : "r"(a.a[0]), "r"(a.a[1]), "r"(a.a[2]), "r"(a.a[3]), "r"(b.x), "r"(b.y));
+}
+
+// A sum that starts from the bits of 1.5·2^23 is that float plus the sum, up to ±2^22; the largest
+// is 128·127·32.
+inline constexpr int kSumStartBits = 0x4b400000;
+__device__ inline void sums_as_floats(const int (&d)[4], float (&out)[4]) {
+  constexpr float kStart = 12582912.0f;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) out[i] = __fsub_rn(__int_as_float(d[i]), kStart);
+}
+
+// Dot products of a sub-block with 8 tokens as floats.
+__device__ inline void sub_dots(const Fragment& codes, uint2 q, float (&out)[4]) {
+  int d[4];
+  mma_int8(d, codes, q, kSumStartBits);
+  sums_as_floats(d, out);
+}
+
+// The same for codes that few tokens use: two products are quicker than a choice between the halves
+// of a codebook, and putting the columns of the input in the order of the nibbles (0, 4, 1, 5, 2,
+// 6, 3, 7) quicker than those of the codes.
 template <CodeKind kCode>
 struct SubFragments {
-  Fragment plane[kPlanes<kCode>];
+  static constexpr bool kIsBook = kCode == CodeKind::kCodebook4;
+  Fragment part[kIsBook ? 2 : 1];
 
   __device__ SubFragments(const LaneCodes<kCode>& codes, const CodebookTables& tables) {
+    if constexpr (kIsBook) {
+      const uint2 w = codes.words[0];
 #pragma unroll
-    for (int p = 0; p < kPlanes<kCode>; ++p) plane[p] = fragment<kCode>(codes, tables, p);
-  }
-
-  __device__ void dots(uint2 q, float (&out)[4]) const {
-    // A sum that starts from the bits of 1.5·2^23 is that float plus the sum, up to ±2^22; the
-    // largest is 128·127·32.
-    constexpr int kStartBits = 0x4b400000;
-    constexpr float kStart = 12582912.0f;
-    if constexpr (kCode == CodeKind::kCodebook4) {
-      int high[4], low[4];
-      mma_int8(high, plane[0], q, kStartBits);
-      mma_int8(low, plane[1], q, kStartBits);
-      // 64·high − kStart, a multiple of 64 below 2^25, then 64·high + low: both exact.
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        out[i] = __fadd_rn(__fmaf_rn(64.0f, __int_as_float(high[i]), -65.0f * kStart),
-                           __int_as_float(low[i]));
+      for (int half = 0; half < 2; ++half) {
+        const uint32_t flip = half == 0 ? 0u : 0x88888888u;
+        const uint32_t low = tables.codes[2 * half], high = tables.codes[2 * half + 1];
+        const uint32_t x = w.x ^ flip, y = w.y ^ flip;
+        part[half] = {{permuted(low, high, x), permuted(low, high, y), permuted(low, high, x >> 16),
+                       permuted(low, high, y >> 16)}};
       }
     } else {
+      part[0] = fragment<kCode>(codes, Codebook{});
+    }
+  }
+  __device__ void dots(uint2 q, float (&out)[4]) const {
+    if constexpr (kIsBook) {
+      const uint2 in_order = {permuted(q.x, q.y, 0x5140), permuted(q.x, q.y, 0x7362)};
       int d[4];
-      mma_int8(d, plane[0], q, kStartBits);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) out[i] = __fsub_rn(__int_as_float(d[i]), kStart);
+      mma_int8(d, part[0], in_order, kSumStartBits);
+      add_mma_int8(d, part[1], in_order);
+      sums_as_floats(d, out);
+    } else {
+      sub_dots(part[0], q, out);
     }
   }
 };

@@ -119,7 +119,7 @@ struct Sums {
 
   // `codes`, `input`, `meta`: the sub-block's, at this warp's first tile and token.
   __device__ void add(const std::byte* codes, const std::byte* input, const std::byte* meta,
-                      const CodebookTables& tables, int lane) {
+                      const Codebook& book, int lane) {
     uint2 q[kN];
     float4 m[kN];
 #pragma unroll
@@ -138,11 +138,11 @@ struct Sums {
       for (int w = 0; w < (kCode == CodeKind::kInt8 ? 2 : 1); ++w) {
         mine.words[w] = *reinterpret_cast<const uint2*>(tile + staged_lane_offset<kCode>(lane, w));
       }
-      const SubFragments<kCode> fragments(mine, tables);
+      const Fragment wide = fragment<kCode>(mine, book);
 #pragma unroll
       for (int n = 0; n < kN; ++n) {
         float dot[4];
-        fragments.dots(q[n], dot);
+        sub_dots(wide, q[n], dot);
         part[t][n][0] = __fmaf_rn(dot[0], m[n].x, part[t][n][0]);
         part[t][n][1] = __fmaf_rn(dot[1], m[n].z, part[t][n][1]);
         part[t][n][2] = __fmaf_rn(dot[2], m[n].x, part[t][n][2]);
@@ -192,7 +192,7 @@ __global__ void __launch_bounds__(kWarp* kWarpRows* kWarpCols, 2)
   const int lane = thread % kWarp, warp = thread / kWarp;
   const int warp_tile = warp % kWarpRows * kWarpTiles;  // inside the block
   const int warp_token = warp / kWarpRows * 8 * kN;
-  const CodebookTables tables = load_tables<kCode>(f, lane);
+  const Codebook book = load_codebook<kCode>(f, lane);
   const bool zeros = needs_zero<kCode>(f);
   StoredRows stored[kWarpTiles];
   const auto fetch_rows = [&](int g) {
@@ -219,12 +219,12 @@ __global__ void __launch_bounds__(kWarp* kWarpRows* kWarpCols, 2)
       const std::byte* input = stage + S::kCodeBytes + (i * S::kTokens + warp_token) * kSubBlock;
       const std::byte* meta =
           stage + S::kCodeBytes + S::kInputBytes + (i * S::kTokens + warp_token) * 8;
-      sums.add(codes, input, meta, tables, lane);
+      sums.add(codes, input, meta, book, lane);
       if (++j == f.subs_per_group) {
         GroupRows rows_now[kWarpTiles];
 #pragma unroll
         for (int t = 0; t < kWarpTiles; ++t) {
-          rows_now[t] = group_rows<kCode>(f, stored[t], tables.step);
+          rows_now[t] = group_rows<kCode>(f, stored[t], book.step);
         }
         sums.end_group(rows_now, zeros);
         j = 0;

@@ -163,9 +163,9 @@ __global__ void __launch_bounds__(kStagedThreads, 2)
           args.act_in, [&](int) { return pair; }, lane);
       with_integer_code<kIntegerKinds>(f.code, [&]<CodeKind kCode>() {
         const int at = now.choice * plan.slots * kTileRows;
+        const CodebookTables tables = shared.tables[job];
         multiply_down<kCode, kSubs, kLong>(f, cut, ring + place * plan.piece_bytes, now.piece,
-                                           shared.tables[job], inputs, lane, parts + at,
-                                           scales + at);
+                                           tables, inputs, lane, parts + at, scales + at);
       });
     }
     __syncwarp();
