@@ -33,6 +33,7 @@ namespace hotset::cuda {
 namespace {
 
 constexpr int64_t kHidden = 2048, kWidth = 512, kExperts = 512;
+constexpr int64_t kGates = 64;                     // rows of ba, which checkpoints leave at 16 bits
 constexpr int64_t kRotation = int64_t{512} << 20;  // of weights before one is read again
 
 template <typename T>
@@ -180,12 +181,20 @@ struct Layer {
   int64_t most_tokens = 4096;
 };
 
+DeviceMemory any_codebook(Bench& bench) {
+  std::vector<float> entries(16);
+  for (size_t i = 0; i < 16; ++i) entries[i] = (static_cast<float>(i) - 7.5f) / 7.5f;
+  return bench.upload(entries);
+}
+
 void bench_layer(Bench& bench, const Layer& layer, const std::string& kind, int64_t most_tokens) {
+  const DeviceMemory codebook = any_codebook(bench);
   std::vector<PackedMatrix> weights;
   int64_t bytes = 0, rows = 0;
   for (const int64_t r : layer.rows) {
     PackedMatrix m;
-    static_cast<PackedShape&>(m) = shape_of(kind, r, layer.cols);
+    static_cast<PackedShape&>(m) = shape_of(r == kGates ? "bf16" : kind, r, layer.cols);
+    m.codebook = reinterpret_cast<const float*>(codebook.data());
     weights.push_back(m);
     bytes += m.bytes();
     rows += r;
@@ -225,7 +234,7 @@ class LayerBench {
  public:
   LayerBench(Bench& bench, const std::string& kind)
       : bench_(bench),
-        weights_{matrix(kind, 12288, kHidden), matrix(kind, 64, kHidden),
+        weights_{matrix(kind, 12288, kHidden), matrix("bf16", kGates, kHidden),
                  matrix(kind, kHidden, 4096), matrix("bf16", kExperts, kHidden),
                  matrix("bf16", 1, kHidden)} {
     for (const PackedMatrix& m : weights_) bytes_ += m.bytes();
@@ -365,9 +374,7 @@ int64_t expert_bytes(const ExpertGroup& group) {
 }
 
 void bench_all_experts(Bench& bench, const std::string& kind, int64_t most_tokens) {
-  std::vector<float> entries(16);
-  for (size_t i = 0; i < 16; ++i) entries[i] = (static_cast<float>(i) - 7.5f) / 7.5f;
-  const DeviceMemory codebook = bench.upload(entries);
+  const DeviceMemory codebook = any_codebook(bench);
   const auto* book = reinterpret_cast<const float*>(codebook.data());
   const std::vector<ExpertGroup> groups = {
       expert_group(kind, book, 0, static_cast<int32_t>(kExperts)),
@@ -394,7 +401,7 @@ void bench_all_experts(Bench& bench, const std::string& kind, int64_t most_token
 }
 
 void run(const std::string& wanted, int64_t most_tokens, bool experts_only) {
-  const std::vector<Layer> layers = {{"qkvz 12288 + ba 64, of 2048", {12288, 64}, 2048},
+  const std::vector<Layer> layers = {{"qkvz 12288 + ba 64 in bf16", {12288, kGates}, 2048},
                                      {"out 2048 of 4096", {2048}, 4096},
                                      {"q 8192 + k, v 512, of 2048", {8192, 512, 512}, 2048},
                                      {"head 151936 of 2048", {151936}, 2048, 16},
@@ -403,11 +410,11 @@ void run(const std::string& wanted, int64_t most_tokens, bool experts_only) {
   bench.measure_read();
   for (const std::string kind : {"int4", "int4+8", "nf4", "int8", "int8row", "bf16"}) {
     if (wanted != "all" && wanted != kind) continue;
-    const bool linear = !experts_only && (kind == "int4" || kind == "int8" || kind == "bf16");
+    const bool linear = !experts_only && kind != "int4+8" && kind != "int8row";
     for (const Layer& layer : layers) {
       if (linear) bench_layer(bench, layer, kind, most_tokens);
     }
-    if (linear) {
+    if (linear && kind != "nf4") {
       LayerBench layer(bench, kind);
       for (const int64_t tokens : {1, 2, 4, 8, 16}) {
         if (tokens <= most_tokens) layer.run(kind, tokens);
