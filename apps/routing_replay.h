@@ -29,7 +29,7 @@ struct RecordedRouting {
 // seeded by a profile of what was recorded before. Shares of the choices.
 struct ColdStart {
   static constexpr int kPercent = 20;
-  static constexpr int64_t kMaxTokens = 256;
+  static constexpr int64_t kMaxTokens = 128;
   int64_t num_tokens = 0;
   double arbitrary = 0;
   double seeded = 0;
