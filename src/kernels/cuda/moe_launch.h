@@ -71,9 +71,8 @@ void gate_up_products(Queue& queue, const ExpertArgs& args);
 // A block a token and 16 rows of the output, a warp a choice; sums them when `rows` is null.
 void down_products(Queue& queue, const ExpertArgs& args);
 
-// Both for experts whose products are all integer, of whole sub-blocks, where can_stage() says so:
-// gate·up takes an expert once for all tokens that chose it, and choices that are not here cost
-// nothing. Blocks round x for themselves.
+// Both, for one token, for experts whose products are all integer, of whole sub-blocks, where
+// can_stage() says so: choices that are not here cost nothing. Blocks round x for themselves.
 inline constexpr int kMaxFewChoices = 512;
 inline constexpr int kMaxStagedTopK = 32;
 [[nodiscard]] bool can_stage(const Queue& queue, const ExpertArgs& args);

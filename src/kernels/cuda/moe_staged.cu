@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Experts for few tokens where all products are integer. Two launches, as in moe_decode.cu, whose
-// blocks stage their tiles through shared memory: all of a block's loads are under way before it
-// computes. Choices that are not here cost nothing: a block takes the n-th of those that are.
+// Experts for one token where all products are integer (moe_items.cu: for several). Two launches,
+// as in moe_decode.cu, whose blocks stage their tiles through shared memory: all of a block's loads
+// are under way before it computes. Choices that are not here cost nothing: a block takes the n-th
+// of those that are.
 #include "kernels/cuda/moe_staged.cuh"
 
 namespace hotset::cuda {

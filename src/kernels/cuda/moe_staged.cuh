@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the two staged kernels of moe_staged.cu have in common: choices and where their experts lie,
-// how a matrix is cut into pieces, and what the launchers of the two answer.
+// What the staged kernels of moe_staged.cu and moe_items.cu have in common: choices and where their
+// experts lie, how a matrix is cut into pieces, and what the launchers of the two answer.
 #pragma once
 
 #include <algorithm>
