@@ -219,8 +219,7 @@ void Runner::compute_misses(int64_t layer, int64_t num_tokens) {
 // Once a layer's misses are computed: what the next layer will probably miss.
 void Runner::offer_reading(int64_t layer, int64_t num_tokens) {
   predicted_.clear();
-  is_reading_ahead_ = predicts_next(layer, num_tokens);
-  if (!is_reading_ahead_) return;
+  if (!predicts_next(layer, num_tokens)) return;
   const int32_t* predicted = exchange_of(layer).predicted;
   for (int32_t rank = 0; rank + 1 < top_k_; ++rank) {
     for (int64_t t = 0; t < num_tokens; ++t) {
@@ -231,6 +230,8 @@ void Runner::offer_reading(int64_t layer, int64_t num_tokens) {
       }
     }
   }
+  is_reading_ahead_ = !predicted_.empty();
+  if (!is_reading_ahead_) return;
   ahead_->plan(host_.layers[static_cast<size_t>(layer + 1)].experts, predicted_);
   cpu_queue_.pool.offer(*ahead_);
 }
@@ -241,9 +242,23 @@ int64_t Runner::num_foreseen() const {
   });
 }
 
+// Once this has returned, nobody reads what was planned.
+void Runner::end_reading() {
+  if (is_reading_ahead_) cpu_queue_.pool.run([](int, int) {});
+  is_reading_ahead_ = false;
+}
+
 Status Runner::serve_step(int64_t num_tokens) {
-  std::atomic_ref<uint32_t> reply(exchange_.flags->reply);
+  step_is_streamed_ = false;  // a recorded step goes through no begin_layer()
+  predicted_.clear();
   const cpu::WorkerPool::Awake awake(cpu_queue_.pool);
+  const Status status = serve_layers(num_tokens);
+  end_reading();
+  return status;
+}
+
+Status Runner::serve_layers(int64_t num_tokens) {
+  std::atomic_ref<uint32_t> reply(exchange_.flags->reply);
   for (int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
     if (!is_moe(layer)) continue;
     HS_RETURN_IF_ERROR(await_request(++num_hand_overs_));
@@ -253,11 +268,12 @@ Status Runner::serve_step(int64_t num_tokens) {
     if (count.cpu > 0) {
       const Clock::time_point start = Clock::now();
       compute_misses(layer, num_tokens);
+      is_reading_ahead_ = false;  // a run has come between
       reply.store(num_hand_overs_, std::memory_order_release);
       counts_.cpu_seconds += seconds_since(start);
       counts_.foreseen += num_foreseen();
-    } else if (is_reading_ahead_) {
-      cpu_queue_.pool.run([](int, int) {});  // from here on nobody reads
+    } else {
+      end_reading();
     }
     offer_reading(layer, num_tokens);
   }

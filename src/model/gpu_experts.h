@@ -86,9 +86,9 @@ class ExpertsRunner<cuda::Queue> {
   // Is the next layer's router to see this layer's input as well? The CPU reads its choices ahead.
   // More tokens choose more than caches hold.
   [[nodiscard]] bool predicts_next(int64_t layer, int64_t num_tokens) const {
-    return ahead_.has_value() && num_tokens <= kMaxPredictedTokens &&
+    return ahead_.has_value() && !step_is_streamed_ && num_tokens <= kMaxPredictedTokens &&
            2 * num_tokens <= max_tokens_ && layer + 1 < config_.num_hidden_layers &&
-           is_moe(layer + 1);
+           is_moe(layer + 1) && has_router_of(layer, layer + 1);
   }
 
   // SplitPrefill::fix_fetch_share.
@@ -146,7 +146,14 @@ class ExpertsRunner<cuda::Queue> {
   }
   static constexpr int64_t kMaxPredictedTokens = 4;
   Status await_request(uint32_t number);
+  // Weights of one kind: both go into one launch.
+  [[nodiscard]] bool has_router_of(int64_t layer, int64_t other) const {
+    return host_.layers[static_cast<size_t>(layer)].router.code ==
+           host_.layers[static_cast<size_t>(other)].router.code;
+  }
   void offer_reading(int64_t layer, int64_t num_tokens);
+  void end_reading();
+  Status serve_layers(int64_t num_tokens);
   [[nodiscard]] int64_t num_foreseen() const;
   void compute_misses(int64_t layer, int64_t num_tokens);
 

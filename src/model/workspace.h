@@ -25,7 +25,8 @@ struct WorkspaceShape {
 };
 
 struct Workspace {
-  // Rows of the whole step: these three. All others: rows of a piece.
+  // Rows of the whole step: these three. All others: rows of a piece; the
+  // router's may hold as many that it predicts.
   float* residual = nullptr;  // hidden_size
   float* hidden = nullptr;    // hidden_size; the normed residual that a mixer or MLP reads
   float* cos_sin = nullptr;   // rotary_dim

@@ -3,9 +3,9 @@
 // threads start, and what each of them does (moe.cc).
 //
 // The first tiles of each expert are dealt out, the others are taken one by one, since cores differ
-// by a third in what memory gives them. With few tokens the same tiles of an expert go to the same
-// thread whatever else was chosen (read_ahead.h); with many a thread is dealt one run of the list
-// of all experts' tiles. Who computes what changes no result.
+// by a third in what memory gives them. Beside a GPU, with few tokens, the same tiles of an expert
+// go to the same thread whatever else was chosen (read_ahead.h); else a thread is dealt one run of
+// the list of all experts' tiles. Who computes what changes no result.
 #pragma once
 
 #include <atomic>

@@ -53,7 +53,7 @@ void MoePass::plan() {
   shared_ = queue_.scratch.take<SharedInput>(2 * num_active_);
   formats_ = queue_.scratch.take<TileFormat>(kShapes * num_active_);
   reads_ahead_ = num_slots_ <= kFewSlots;
-  by_owner_ = num_slots_ <= kOwnedSlots;
+  by_owner_ = each_output_ && num_slots_ <= kOwnedSlots;
   quantize_early_ = reads_ahead_;
   for (int64_t i = 0; i < num_active_; ++i) plan_expert(i);
   plan_gate_up();
@@ -182,8 +182,8 @@ void MoePass::plan_deal(DealList& list, int64_t num_experts) {
   list.num_experts = num_experts;
   for (int64_t i = 0; i < num_experts; ++i) {
     TileDeal& deal = active_[i].*list.deal;
-    deal.num_dealt =
-        by_owner_ ? num_owned_tiles(deal.num_tiles) : deal.num_tiles * kDealtPercent / 100;
+    deal.num_dealt = by_owner_ ? num_owned_tiles(deal.num_tiles, num_workers_)
+                               : deal.num_tiles * kDealtPercent / 100;
     deal.cost_before = list.cost;
     list.cost += deal.cost * deal.num_dealt;
     deal.units_before = list.num_units;

@@ -19,7 +19,10 @@ int64_t l2_bytes() {
 ReadAhead::ReadAhead(int num_threads)
     : num_threads_(num_threads),
       cache_bytes_(l2_bytes() / 2),
-      readers_(static_cast<size_t>(num_threads)) {}
+      readers_(static_cast<size_t>(num_threads)) {
+  constexpr size_t kUsualIds = 64;
+  ids_.reserve(kUsualIds);
+}
 
 void ReadAhead::plan(std::span<const ExpertView> experts, std::span<const int32_t> ids) {
   experts_ = experts;

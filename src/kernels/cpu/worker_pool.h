@@ -83,7 +83,7 @@ class WorkerPool {
   }
 
   // Between two run()s, by their caller: until the next one, threads that watch for it do this
-  // work. `work` is left alone once the next run() has begun, and may change once it has returned.
+  // work. It outlives the next run(), and may change once that has returned.
   void offer(IdleWork& work) { idle_work_.store(&work, std::memory_order_release); }
 
   // While one lives, waiting threads go on watching instead of sleeping. For stretches in which

@@ -14,10 +14,10 @@
 //        and sums all rows; the CPU's are read where they lie
 //
 // n counts hand-overs from 1, over steps, on both sides. x and rows serve all layers, since the
-// stream joins before it hands over again; ids, missed and num_misses are a layer's own, so that
-// the CPU can read them when the step has gone on without it (nothing to do) or is over. If the
-// CPU cannot answer it sets `abort`; every wait then ends at once and the step's result is void. A
-// wait also ends, and sets `expired`, after kReplyTimeoutSeconds.
+// stream joins before it hands over again; counts, ids, places and predicted are a layer's own, so
+// that the CPU can read them when the step has gone on without it (nothing to do) or is over. If
+// the CPU cannot answer it sets `abort`; every wait then ends at once and the step's result is
+// void. A wait also ends, and sets `expired`, after kReplyTimeoutSeconds.
 #pragma once
 
 #include <cstdint>
