@@ -343,6 +343,7 @@ void decode_products(Queue& queue, DecodeArgs& args) {
   if (how.warps == kManyWarps) return launch_decode<kBf16, kManyWarps>(queue, args, how);
   if (only(kBf16)) return launch_decode<kBf16, 8>(queue, args, how);
   if (only(kFour | kBf16)) return launch_decode<kFour | kBf16, 8>(queue, args, how);
+  if (only(kCodebook | kBf16)) return launch_decode<kCodebook | kBf16, 8>(queue, args, how);
   launch_decode<kAllKinds, 8>(queue, args, how);
 }
 
