@@ -19,7 +19,7 @@ struct ModelFlags {
   int gpu = 0;
   int64_t gpu_memory_bytes = 0;   // 0: what is free, less a margin
   int64_t max_expert_slots = -1;  // −1: as many as fit
-  double fetch_share = -1;        // below 0: as measured rates say
+  double fetch_share = -1;        // below 0: learnt from the steps
   std::string expert_profile;     // a file by which the GPU's expert slots are filled; empty: none
   std::string save_expert_profile;  // a file for what this run chooses; empty: none
   int64_t ram_bytes = 0;            // 0: what is available

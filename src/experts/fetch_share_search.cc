@@ -20,9 +20,10 @@ constexpr size_t kRunSteps = 4;
 constexpr size_t kMaxPairs = 12;
 constexpr size_t kPairsToAccept = 3, kPairsToReject = 2, kPairsToGiveUp = 6;
 constexpr double kLeastGain = 0.01;
-constexpr double kObvious = 0.1;   // two pairs that are all so much faster are enough,
-constexpr double kBigStep = 0.85;  // the next one may be larger
-constexpr double kHopeless = 0.2;  // and one that is so much slower
+constexpr double kObvious = 0.1;      // two pairs that are all so much faster are enough,
+constexpr double kLeastRatio = 0.25;  // no share makes a step faster than this; noise may seem to
+constexpr double kBigStep = 0.85;     // the next one may be larger
+constexpr double kHopeless = 0.2;     // and one that is so much slower
 
 constexpr double kWindow = 64;     // steps that a mean remembers
 constexpr double kOutlier = 1.5;   // a step that took longer by this factor counts as this
@@ -94,7 +95,7 @@ double FetchShareSearch::Usual::corrected(double step_s, double step_missed) con
   const double least_deviation = 0.02 * num_missed;
   const double slope = covariance / (missed_variance + least_deviation * least_deviation);
   const double elasticity = std::clamp(slope * num_missed / seconds, 0.0, 1.0);
-  return step_s / (1 + elasticity * (step_missed / num_missed - 1));
+  return step_s / std::clamp(1 + elasticity * (step_missed / num_missed - 1), 0.5, 2.0);
 }
 
 FetchShareSearch::FetchShareSearch(const FetchLimits& limits)
@@ -114,14 +115,14 @@ bool FetchShareSearch::tries_now() const {
 
 // What PCIe could bring in a step, and what there is room for.
 int FetchShareSearch::highest() const {
-  if (usual_.num_missed <= 0) return 0;
+  if (usual_.num_missed <= 0 || usual_.num_missed < limits_.min_missed) return 0;
   double most = limits_.max_fetched;
   if (limits_.expert_s > 0) most = std::min(most, usual_.seconds / limits_.expert_s);
   return static_cast<int>(std::min(1.0, most / usual_.num_missed) / kUnit);
 }
 
 void FetchShareSearch::step_took(double seconds, int64_t num_missed) {
-  if (!(seconds > 0)) return;
+  if (!(seconds > 0) || !std::isfinite(seconds)) return;
   const auto missed = static_cast<double>(num_missed);
   if (is_trying_) {
     run_.push_back(usual_.corrected(seconds, missed));
@@ -131,6 +132,12 @@ void FetchShareSearch::step_took(double seconds, int64_t num_missed) {
   usual_.add(seconds, missed);
   watch_for_change();
   if (--wait_ <= 0) begin_trial();
+}
+
+void FetchShareSearch::step_failed() {
+  if (!tries_now()) return;
+  run_.clear();
+  reject();
 }
 
 void FetchShareSearch::watch_for_change() {
@@ -186,6 +193,7 @@ void FetchShareSearch::judge() {
 
 void FetchShareSearch::accept(double ratio) {
   settled_ = tried_;
+  ratio = ratio > kLeastRatio ? std::min(ratio, 1.0) : kLeastRatio;  // not a number: as well
   if (ratio < kBigStep && next_offset_ < 2) next_offset_ += 2;  // further the same way
   usual_.seconds *= ratio;
   usual_.covariance *= ratio;

@@ -28,6 +28,7 @@ inline constexpr int kNumFetchClasses = 3;
 struct FetchLimits {
   double expert_s = 0;     // one expert over PCIe with nothing beside it
   double max_fetched = 0;  // in a step
+  double min_missed = 0;   // in a step: with fewer there is nothing to gain, and none is fetched
 };
 
 // Of one class.
@@ -42,6 +43,8 @@ class FetchShareSearch {
 
   // A step with share() took so long; of the experts that it chose, so many were missed.
   void step_took(double seconds, int64_t num_missed);
+  // A step with share() failed. If that share was a trial's, the trial is over.
+  void step_failed();
 
  private:
   static constexpr double kUnit = 1.0 / 16;

@@ -214,7 +214,8 @@ Status GpuBackend::create_experts() {
     const auto expert_bytes = static_cast<double>(expert_slot_bytes(*host_));
     const FetchLimits limits{
         .expert_s = expert_bytes / plan_.rates.pcie_bytes_per_s,
-        .max_fetched = static_cast<double>(ExpertFetch::kMaxFetched * plan_.sizes.num_moe_layers)};
+        .max_fetched = static_cast<double>(ExpertFetch::kMaxFetched * plan_.sizes.num_moe_layers),
+        .min_missed = static_cast<double>(plan_.sizes.num_moe_layers)};
     share_searches_.assign(kNumFetchClasses, FetchShareSearch(limits));
   }
   return {};
@@ -231,6 +232,12 @@ double GpuBackend::fetch_share(int64_t num_tokens) const {
 double GpuBackend::next_fetch_share(int64_t num_tokens) const {
   if (share_searches_.empty() || clock_ != nullptr) return fetch_share(num_tokens);
   return share_searches_[static_cast<size_t>(fetch_class(num_tokens))].share();
+}
+
+// A step that fails because of the share that is tried must not fail again and again.
+void GpuBackend::give_up_trial(int64_t num_tokens) {
+  if (share_searches_.empty() || clock_ != nullptr || !experts_->needs_service(num_tokens)) return;
+  share_searches_[static_cast<size_t>(fetch_class(num_tokens))].step_failed();
 }
 
 void GpuBackend::learn_fetch_share(int64_t num_tokens, double seconds, int64_t num_missed) {
@@ -400,6 +407,7 @@ Status GpuBackend::forward(std::span<const SequencePart> parts, int64_t num_logi
     const Status drained = runtime_->synchronize(queue_.stream);
     queue_.status = {};
     if (drained) (void)experts_->recover();
+    give_up_trial(num_tokens);
     return fail(drained ? status.error() : drained.error());
   }
   if (logits != nullptr) {

@@ -111,6 +111,7 @@ class GpuBackend final : public Backend {
   Status create_step_buffers(const RopeTable& rope);
   Status create_experts();
   [[nodiscard]] double next_fetch_share(int64_t num_tokens) const;
+  void give_up_trial(int64_t num_tokens);
   void learn_fetch_share(int64_t num_tokens, double seconds, int64_t num_missed);
   Status pin(const HugeBuffer& memory);
   Status pin_weights();

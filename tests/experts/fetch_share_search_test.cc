@@ -212,6 +212,53 @@ TEST(FetchShareSearch, NothingIsTriedWithoutMisses) {
   }
 }
 
+TEST(FetchShareSearch, NothingIsTriedWithFewMisses) {
+  FetchShareSearch search({.expert_s = 30e-6, .max_fetched = 24 * kLayers, .min_missed = kLayers});
+  for (int i = 0; i < 5000; ++i) {
+    EXPECT_EQ(search.share(), 0);
+    search.step_took(4e-3 * (1 - search.share()), 20 + i % 20);
+  }
+  for (int i = 0; i < 5000; ++i) search.step_took(8e-3 * (1 - search.share()), 288);
+  EXPECT_GT(search.settled(), 0);
+}
+
+// Where a step with fetches can't be made, all but one step of each trial work.
+TEST(FetchShareSearch, ATrialWhoseStepFailsIsOver) {
+  FetchShareSearch search({.expert_s = 30e-6, .max_fetched = 24 * kLayers});
+  int64_t num_failed = 0;
+  for (int64_t at = 0; at < 20000; ++at) {
+    if (search.share() > 0) {
+      num_failed += 1;
+      search.step_failed();
+      EXPECT_EQ(search.share(), 0) << "the next step works";
+    } else {
+      search.step_failed();  // another failure, which says nothing about shares
+      search.step_took(7e-3, 288);
+    }
+  }
+  EXPECT_GE(num_failed, 3);
+  EXPECT_LE(num_failed, 40);
+  EXPECT_EQ(search.settled(), 0);
+}
+
+// Clocks that stand still, steps without misses and absurd times leave nothing behind.
+TEST(FetchShareSearch, OddStepsDoNotSpoilIt) {
+  const Machine slow{"", 1e-4, 90e-6, 32e-6, 0.1, 6, 0.04};  // misses are all of a step
+  for (const double odd : {0.0, -1.0, std::nan(""), std::numeric_limits<double>::infinity(),
+                           std::numeric_limits<double>::denorm_min(), 1e-30, 1e6}) {
+    FetchShareSearch search(limits_of(slow));
+    Noise noise(1);
+    for (int64_t at = 0; at < 2000; ++at) {
+      const bool none_missed = noise.uniform() < 0.3;
+      const int64_t missed = none_missed ? 0 : 288;
+      const double usual_s = slow.step_s(search.share(), at, missed);
+      search.step_took(noise.uniform() < 0.3 ? odd : usual_s, missed);
+      ASSERT_TRUE(search.share() >= 0 && search.share() <= 1) << odd;
+    }
+    EXPECT_LE(play(slow, 2, 20000, search).end, 0.05) << odd;
+  }
+}
+
 TEST(FetchShareSearch, ClassesOfTokens) {
   EXPECT_EQ(fetch_class(1), 0);
   EXPECT_EQ(fetch_class(2), 1);
