@@ -88,14 +88,15 @@ TEST(BenchReport, GpuRowsTellMisses) {
                      .experts = ExpertWork{.choices = 200,
                                            .misses = 50,
                                            .fetched = 10,
+                                           .foreseen = 45,
                                            .streamed_bytes = 0,
                                            .cpu_seconds = 0.1,
                                            .wait_seconds = 0.02,
                                            .fetch_share = 0.125}};
-  EXPECT_EQ(
-      markdown_row(some_header(true), row),
-      "| tg10 | 10.00 ± 0.00 | 10.00 | 100.000 | 126.6 | 8 % | 70.0 % | 2.50 | 0.50 | 12.5 % | "
-      "|\n");
+  EXPECT_EQ(markdown_row(some_header(true), row),
+            "| tg10 | 10.00 ± 0.00 | 10.00 | 100.000 | 126.6 | 8 % | 70.0 % | 2.50 | 90 % | 0.50 | "
+            "12.5 % | "
+            "|\n");
 }
 
 // Worked out by hand: ten steps of one sequence at depth 100, and a prompt.
