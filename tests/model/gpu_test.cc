@@ -166,30 +166,49 @@ TEST_P(Gpu, ShortPromptsAreSplitWithoutATrace) {
   }
 }
 
+using Heard = std::map<int64_t, std::vector<int32_t>>;  // by layer
+
+// After a few steps that nobody listens to, recorded ones among them.
+Heard hear(LanguageModel& model, std::span<const int32_t> ids, std::span<const size_t> cuts) {
+  (void)all_logits(model, ids.first(30), std::vector<size_t>{29});
+  Heard heard;
+  const Status listening = model.listen_to_routing(
+      [&](int64_t layer, std::span<const int32_t> experts, int32_t /*top_k*/) {
+        heard[layer].insert(heard[layer].end(), experts.begin(), experts.end());
+      });
+  EXPECT_TRUE(listening) << listening.error().message;
+  (void)all_logits(model, ids, cuts);
+  EXPECT_TRUE(model.listen_to_routing(nullptr));
+  return heard;
+}
+
 // Choices layer by layer, in the order of the tokens: prompts that are shared, split or computed by
-// the GPU alone, then token by token, from recorded steps as well.
+// the GPU alone, then token by token. Attention on the CPU sums in another order, so that now and
+// then another expert comes first there.
 TEST_P(Gpu, ItsRoutersAreHeardAsTheCpusAre) {
-  if (GetParam() != "gptq") return;  // with integer products the same experts are chosen
-  const auto& all_ids = golden_.at("input_ids.200").ints;
+  if (GetParam() != "gptq") return;  // with integer products no split changes a choice
+  const auto& ids = golden_.at("input_ids.200").ints;
   std::vector<size_t> cuts = every_position(200);
   cuts.erase(cuts.begin() + 10, cuts.begin() + 150);
-  std::map<int64_t, std::vector<int32_t>> want;
-  for (const int64_t slots : {-2, -1, 0, 12}) {
-    ModelOptions options{.cpu_threads = 2};
-    options.max_expert_slots = slots;
-    auto made = slots == -2 ? load("golden/models/gptq", options) : model(options);
-    ASSERT_NE(made, nullptr);
-    (void)all_logits(*made, std::span(all_ids).first(30), std::vector<size_t>{29});
-    std::map<int64_t, std::vector<int32_t>> heard;
-    ASSERT_TRUE(made->listen_to_routing(
-        [&](int64_t layer, std::span<const int32_t> experts, int32_t /*top_k*/) {
-          heard[layer].insert(heard[layer].end(), experts.begin(), experts.end());
-        }));
-    (void)all_logits(*made, all_ids, cuts);
-    if (want.empty()) want = heard;
-    EXPECT_EQ(heard, want) << made->device_text();
+  auto resident = model({});
+  ASSERT_NE(resident, nullptr);
+  const Heard want = hear(*resident, ids, cuts);
+  ASSERT_EQ(want.size(), static_cast<size_t>(resident->config().num_hidden_layers));
+  for (const int64_t slots : {int64_t{0}, int64_t{12}}) {
+    auto gpu = model({.max_expert_slots = slots, .cpu_threads = 2});
+    ASSERT_NE(gpu, nullptr);
+    EXPECT_EQ(hear(*gpu, ids, cuts), want) << gpu->device_text();
   }
-  EXPECT_EQ(want.at(0).size(), 200u * 3u) << "two a token and the shared one";
+  auto cpu = load("golden/models/gptq", {.cpu_threads = 2});
+  ASSERT_NE(cpu, nullptr);
+  for (const auto& [layer, choices] : hear(*cpu, ids, cuts)) {
+    const std::vector<int32_t>& on_gpu = want.at(layer);
+    ASSERT_EQ(choices.size(), 200u * 3u) << "two a token and the shared one";
+    ASSERT_EQ(on_gpu.size(), choices.size()) << "layer " << layer;
+    int num_different = 0;
+    for (size_t i = 0; i < choices.size(); ++i) num_different += choices[i] == on_gpu[i] ? 0 : 1;
+    EXPECT_LE(num_different, 30) << "of 600, layer " << layer;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Gpu, testing::ValuesIn(model_directories()), [](const auto& test) {
