@@ -70,21 +70,37 @@ Result<std::vector<int32_t>> prompt_ids(const CompleteOptions& options, const Lo
   return conversation.ask(prompt);
 }
 
-Result<Completion> complete(const CompleteOptions& options, const std::string& prompt) {
+// What follows the answer; the exit code.
+int finish_output(const CompleteOptions& options, const Completion& completion) {
+  const int exit_code = completion.was_interrupted ? kExitInterrupted : kExitFine;
+  if (options.json) {
+    print_json(completion);
+    return exit_code;
+  }
+  if (completion.text.empty() || completion.text.back() != '\n') std::fputs("\n", stdout);
+  std::fflush(stdout);  // before what goes to stderr: both may be one log
+  if (!options.model.quiet) {
+    fmt::print(stderr, "{}\n", describe_stats(completion.last.stats));
+  }
+  return exit_code;
+}
+
+Result<int> complete(const CompleteOptions& options, const std::string& prompt) {
   HS_ASSIGN_OR_RETURN(LoadedModel model, load_model(options.model));
   HS_ASSIGN_OR_RETURN(const SamplingParams params, to_sampling_params(options.sampling, model));
   HS_ASSIGN_OR_RETURN(auto ids, prompt_ids(options, model, prompt));
   HS_ASSIGN_OR_RETURN(const auto engine, start_engine(model));
   HS_ASSIGN_OR_RETURN(const auto stream, generate(*engine, model, std::move(ids), params));
-  Completion completion = print_answer(*stream, options.json);
+  const Completion completion = print_answer(*stream, options.json);
   const auto finish = completion.last.finish;
   if (finish == FinishReason::kError) return fail(completion.last.error);
   if (finish == FinishReason::kCancelled && !completion.was_interrupted) {
     return fail("the answer is cut off: nobody reads the output", ErrorKind::kInternal);
   }
   engine->stop();
+  const int exit_code = finish_output(options, completion);
   save_expert_profile(options.model, model.recorder.get());
-  return completion;
+  return exit_code;
 }
 
 }  // namespace
@@ -101,19 +117,8 @@ int run_complete(const CompleteOptions& options) {
   if (const size_t valid = utf8_valid_prefix(prompt); valid != prompt.size()) {
     return report_bad_input(fmt::format("the prompt is not valid UTF-8 at byte {}", valid));
   }
-  const auto completion = complete(options, prompt);
-  if (!completion) return report_error(completion.error());
-  const int exit_code = completion->was_interrupted ? kExitInterrupted : kExitFine;
-  if (options.json) {
-    print_json(*completion);
-    return exit_code;
-  }
-  if (completion->text.empty() || completion->text.back() != '\n') std::fputs("\n", stdout);
-  std::fflush(stdout);  // before what goes to stderr: both may be one log
-  if (!options.model.quiet) {
-    fmt::print(stderr, "{}\n", describe_stats(completion->last.stats));
-  }
-  return exit_code;
+  const auto exit_code = complete(options, prompt);
+  return exit_code ? *exit_code : report_error(exit_code.error());
 }
 
 }  // namespace hotset

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <utility>
@@ -11,6 +12,30 @@
 namespace hotset {
 
 namespace fs = std::filesystem;
+
+namespace {
+
+bool is_same_file(const std::string& a, const std::string& b) {
+  std::error_code error;
+  return !a.empty() && fs::equivalent(a, b, error) && !error;
+}
+
+Status save_or_add(RoutingProfile profile, const std::string& path, bool adds) {
+  if (adds) {
+    HS_ASSIGN_OR_RETURN(const RoutingProfile before, RoutingProfile::load(path));
+    HS_RETURN_IF_ERROR(profile.merge(before));
+  }
+  return profile.save(path);
+}
+
+}  // namespace
+
+Status check_has_experts(const std::string& directory, const ModelOptions& options) {
+  HS_ASSIGN_OR_RETURN(const ModelSummary summary, inspect_model(directory, options));
+  const std::vector<bool>& moe = summary.config.layer_is_moe;
+  if (std::find(moe.begin(), moe.end(), true) != moe.end()) return {};
+  return fail(fmt::format("{}: no layer has experts, so there is nothing to profile", directory));
+}
 
 Status check_folder_of(const std::string& path, const char* flag) {
   std::error_code error;
@@ -23,6 +48,7 @@ Status check_folder_of(const std::string& path, const char* flag) {
     return fail(fmt::format("{} {}: there is no directory {}", flag, path, folder.string()));
   }
   if (::access(folder.c_str(), W_OK) == 0) return {};
+  if (fs::exists(there) && ::access(path.c_str(), W_OK) == 0) return {};
   return fail(fmt::format("{} {}: {} can't be written to", flag, path, folder.string()));
 }
 
@@ -54,10 +80,12 @@ void save_expert_profile(const ModelFlags& flags, const RoutingRecorder* recorde
     return;
   }
   std::fflush(stdout);
-  if (const Status saved = recorder->profile().save(path); !saved) {
+  const bool adds = is_same_file(flags.expert_profile, path);
+  if (const Status saved = save_or_add(recorder->profile(), path, adds); !saved) {
     fmt::print(stderr, "hotset: --save-expert-profile failed: {}\n", saved.error().message);
   } else if (!flags.quiet) {
-    fmt::print(stderr, "the experts that {} tokens chose are in {}\n", num_tokens, path);
+    fmt::print(stderr, "the experts that {} tokens chose are {} {}\n", num_tokens,
+               adds ? "added to" : "in", path);
   }
 }
 

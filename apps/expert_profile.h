@@ -22,10 +22,14 @@ namespace hotset {
     const ModelFlags& flags, LanguageModel& model);
 
 // At the clean end of a run, when nothing computes any more. What goes wrong is told on standard
-// error and is no reason to call the run a failure. `recorder` may be null.
+// error and is no reason to call the run a failure. A file that was also --expert-profile's gets
+// the counts added. `recorder` may be null.
 void save_expert_profile(const ModelFlags& flags, const RoutingRecorder* recorder);
 
-// Can a file be created beside this one?
+// Has the model layers with experts? From headers alone; only asked where a flag needs to know.
+[[nodiscard]] Status check_has_experts(const std::string& directory, const ModelOptions& options);
+
+// Can this file be written?
 [[nodiscard]] Status check_folder_of(const std::string& path, const char* flag);
 
 }  // namespace hotset

@@ -36,6 +36,12 @@ std::string expand_length_or_none(std::string& text) {
 }
 
 // "14GiB", "14G", "14336M" or plain bytes.
+// Profiles are named by their paths; standard output is for the table.
+std::string is_file_name(const std::string& text) {
+  if (text.empty()) return "the name of a file is missing";
+  return text == "-" ? "- is no file; name one" : "";
+}
+
 // CLI::Range lets "nan" through.
 std::string is_share(const std::string& text) {
   char* end = nullptr;
@@ -150,10 +156,14 @@ void add_profile_flags(CLI::App& verb, ModelFlags& flags) {
   verb.add_option("--expert-profile", flags.expert_profile,
                   "Start with this profile's most chosen experts on the GPU (hotset profile, or "
                   "--save-expert-profile of an earlier run)")
+      ->check(CLI::Validator(is_file_name, "", "file"))
       ->type_name("FILE")
       ->group("Computing");
-  verb.add_option("--save-expert-profile", flags.save_expert_profile,
-                  "Write there, at the end, how often this run chose each expert")
+  verb.add_option(
+          "--save-expert-profile", flags.save_expert_profile,
+          "Write there, at the end, how often this run chose each expert; replaces the file, "
+          "or adds to it where it is --expert-profile's")
+      ->check(CLI::Validator(is_file_name, "", "file"))
       ->type_name("FILE")
       ->group("Computing");
 }
@@ -251,9 +261,10 @@ void add_profile(CLI::App& app, ProfileOptions& out) {
       ->type_name("FILE")
       ->group(group);
   verb->add_option("--max-tokens,-n", out.max_tokens, "Read at most so many tokens, in all")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str()
-      ->type_name("N")
+      ->transform(CLI::Validator(expand_length, "", "length"))
+      ->check(CLI::Range(1, 1 << 20).description(""))
+      ->default_str("16k")
+      ->type_name("TOKENS")
       ->group(group);
   verb->add_option("--answer-tokens", out.answer_tokens, "At most so many for each answer")
       ->check(CLI::Range(0, 1 << 20))
@@ -261,12 +272,14 @@ void add_profile(CLI::App& app, ProfileOptions& out) {
       ->type_name("N")
       ->group(group);
   verb->add_option("-o,--output", out.output, "Write the profile, for --expert-profile")
+      ->check(CLI::Validator(is_file_name, "", "file"))
       ->type_name("FILE");
   verb->add_flag("--append", out.append, "Add to what the output holds already");
   verb->add_flag("--json", out.json, "Print one JSON object");
   add_compute_flags(*verb, out.model);
+  verb->get_option("--max-model-len")
+      ->description("Texts are read in pieces of so many tokens (default: 4k)");
   verb->footer(
-      "Texts are read in pieces of --max-model-len (default: 4096) tokens.\n"
       "Examples:\n"
       "  hotset profile ./model --text mails.txt -o mails.profile\n"
       "  hotset serve ./model --expert-profile mails.profile");

@@ -166,6 +166,9 @@ Result<LoadedModel> load_model(const ModelFlags& flags, int64_t max_num_seqs,
   HS_ASSIGN_OR_RETURN(ModelOptions options, to_model_options(flags));
   HS_ASSIGN_OR_RETURN(const ResolvedModel resolved, find_model(flags));
   const fs::path directory = resolved.directory;
+  if (!flags.save_expert_profile.empty()) {
+    HS_RETURN_IF_ERROR(check_has_experts(resolved.directory, options));
+  }
   options.max_num_seqs = max_num_seqs;
   LoadedModel out;
   out.name = resolved.name;

@@ -11,6 +11,7 @@
 
 #include "conversation.h"
 #include "expert_profile.h"
+#include "interrupt.h"
 #include "kernels/elementwise.h"
 #include "loaded_model.h"
 #include "profile_text.h"
@@ -27,20 +28,24 @@ namespace {
 
 constexpr int64_t kContext = 4096;  // of each piece of a text, unless --max-model-len says
 
-// Reads texts until so many tokens are computed.
+// Reads texts until so many tokens are computed, or until Ctrl-C.
 class Reader {
  public:
   Reader(LoadedModel& model, const ProfileOptions& options)
       : model_(model),
         options_(options),
+        chunk_(model.model->prefill_chunk()),
         logits_(static_cast<size_t>(model.model->vocab_size())),
         shows_progress_(!options.model.quiet && stderr_is_terminal()) {}
 
   Status read_all(const ProfileTexts& texts);
   [[nodiscard]] int64_t num_available() const { return num_available_; }
+  [[nodiscard]] bool was_interrupted() const { return was_interrupted_; }
 
  private:
-  [[nodiscard]] int64_t left() const { return options_.max_tokens - num_read_; }
+  [[nodiscard]] int64_t left() const {
+    return was_interrupted_ ? 0 : options_.max_tokens - num_read_;
+  }
   Status read(const std::string& text);
   Status answer(const std::string& question);
   Status extend(SequenceState& sequence, std::span<const int32_t> ids);
@@ -48,10 +53,13 @@ class Reader {
 
   LoadedModel& model_;
   const ProfileOptions& options_;
+  const int64_t chunk_;
   std::vector<float> logits_;
   const bool shows_progress_;
   int64_t num_read_ = 0;
   int64_t num_available_ = 0;  // of texts, whether read or not
+  Interrupts interrupts_;
+  bool was_interrupted_ = false;
 };
 
 Status Reader::read_all(const ProfileTexts& texts) {
@@ -66,11 +74,18 @@ Status Reader::read_all(const ProfileTexts& texts) {
   return {};
 }
 
+// Step by step, so that an interrupt need not wait for a whole text.
 Status Reader::extend(SequenceState& sequence, std::span<const int32_t> ids) {
-  HS_RETURN_IF_ERROR(model_.model->extend(sequence, ids, logits_));
-  num_read_ += std::ssize(ids);
-  if (shows_progress_) {
-    fmt::print(stderr, "\rreading: {} of at most {} tokens", num_read_, options_.max_tokens);
+  while (!ids.empty()) {
+    if (interrupts_.take()) was_interrupted_ = true;
+    if (was_interrupted_) return {};
+    const auto step = ids.first(static_cast<size_t>(std::min(chunk_, std::ssize(ids))));
+    HS_RETURN_IF_ERROR(model_.model->extend(sequence, step, logits_));
+    num_read_ += std::ssize(step);
+    ids = ids.subspan(step.size());
+    if (shows_progress_) {
+      fmt::print(stderr, "\rreading: {} of at most {} tokens", num_read_, options_.max_tokens);
+    }
   }
   return {};
 }
@@ -104,7 +119,7 @@ Status Reader::answer(const std::string& question) {
   const int64_t end = std::min(most, std::ssize(ids) + options_.answer_tokens);
   HS_ASSIGN_OR_RETURN(const auto sequence, model_.model->new_sequence(end));
   HS_RETURN_IF_ERROR(extend(*sequence, ids));
-  for (int64_t length = std::ssize(ids); length < end; ++length) {
+  for (int64_t length = std::ssize(ids); length < end && !was_interrupted_; ++length) {
     const auto valid = std::span(logits_).first(static_cast<size_t>(model_.num_valid_tokens));
     const auto id = static_cast<int32_t>(argmax(valid));
     if (ends(id)) break;
@@ -199,11 +214,16 @@ Status write_profile(const ProfileOptions& options, RoutingProfile profile,
   if (options.output.empty()) return {};
   if (earlier) HS_RETURN_IF_ERROR(profile.merge(*earlier));
   HS_RETURN_IF_ERROR(profile.save(options.output));
-  if (!options.model.quiet) {
-    fmt::print(stderr, "{}: the choices of {} tokens{}\n", options.output, profile.num_tokens(),
-               earlier ? fmt::format(", {} of them from before", earlier->num_tokens()) : "");
-  }
   return {};
+}
+
+void tell_written(const ProfileOptions& options, int64_t num_tokens,
+                  const std::optional<RoutingProfile>& earlier) {
+  if (!options.output.empty() && !options.model.quiet) {
+    const int64_t before = earlier ? earlier->num_tokens() : 0;
+    fmt::print(stderr, "{}: the choices of {} tokens{}\n", options.output, before + num_tokens,
+               earlier ? fmt::format(", {} of them from before", before) : "");
+  }
 }
 
 std::string describe(const ProfileTexts& texts, int64_t num_read, int64_t num_available) {
@@ -220,34 +240,33 @@ std::string describe(const ProfileTexts& texts, int64_t num_read, int64_t num_av
 // The context that a text is cut to, where the model has as much.
 Result<ModelFlags> with_context(const ModelFlags& flags, const ResolvedModel& resolved) {
   ModelFlags out = flags;
-  if (out.max_model_len > 0) return out;
   HS_ASSIGN_OR_RETURN(const ModelOptions options, to_model_options(flags));
+  HS_RETURN_IF_ERROR(check_has_experts(resolved.directory, options));
+  if (out.max_model_len > 0) return out;
   HS_ASSIGN_OR_RETURN(const ModelSummary summary, inspect_model(resolved.directory, options));
   out.max_model_len = std::min(kContext, summary.config.max_position_embeddings);
   return out;
 }
 
-Status check_has_experts(const LoadedModel& model) {
-  const std::vector<bool>& moe = model.model->config().layer_is_moe;
-  if (std::find(moe.begin(), moe.end(), true) != moe.end()) return {};
-  return fail(fmt::format("{}: no layer has experts", model.directory));
-}
-
 // Told before a text is read for minutes.
 Status check_earlier(const std::optional<RoutingProfile>& earlier, const RoutingProfile& now,
                      const ProfileOptions& options, const LoadedModel& model) {
-  if (!earlier || earlier->shape() == now.shape()) return {};
+  if (!earlier) return {};
+  if (earlier->num_tokens() > kMaxProfileTokens - options.max_tokens) {
+    return fail(fmt::format("--append: {} has counted {} tokens, more don't fit", options.output,
+                            earlier->num_tokens()));
+  }
+  if (earlier->shape() == now.shape()) return {};
   return fail(fmt::format("--append: {} is of a model with {}, but {} has {}", options.output,
                           to_text(earlier->shape()), model.directory, to_text(now.shape())));
 }
 
-Status profile(const ProfileOptions& options) {
+Result<int> profile(const ProfileOptions& options) {
   HS_ASSIGN_OR_RETURN(const auto earlier, earlier_counts(options));
   HS_ASSIGN_OR_RETURN(const ResolvedModel resolved, find_model(options.model));
   HS_ASSIGN_OR_RETURN(const ProfileTexts texts, read_profile_texts(options, resolved.directory));
   HS_ASSIGN_OR_RETURN(const ModelFlags flags, with_context(options.model, resolved));
   HS_ASSIGN_OR_RETURN(LoadedModel model, load_model(flags));
-  HS_RETURN_IF_ERROR(check_has_experts(model));
   HS_ASSIGN_OR_RETURN(const auto recorder,
                       RoutingRecorder::start(*model.model, RoutingRecorder::Keeps::kChoices));
   HS_RETURN_IF_ERROR(check_earlier(earlier, recorder->profile(), options, model));
@@ -255,6 +274,8 @@ Status profile(const ProfileOptions& options) {
   Reader reader(model, options);
   HS_RETURN_IF_ERROR(reader.read_all(texts));
   HS_RETURN_IF_ERROR(model.model->listen_to_routing(nullptr));
+  const int exit_code = reader.was_interrupted() ? kExitInterrupted : kExitFine;
+  if (recorder->profile().num_tokens() == 0) return exit_code;
   Profiled result{.model = model.name,
                   .device = model.model->device_text(),
                   .text = {},
@@ -263,20 +284,23 @@ Status profile(const ProfileOptions& options) {
   HS_ASSIGN_OR_RETURN(result.report, report_of(*recorder));
   HS_ASSIGN_OR_RETURN(result.cold_start, cold_start_of(recorder->recorded()));
   result.text = describe(texts, result.report.num_tokens, reader.num_available());
+  const Status written = write_profile(options, recorder->profile(), earlier);
   if (options.json) {
-    print_json(result, options.output);
+    print_json(result, written ? options.output : std::string());
   } else {
     print_text(result);
   }
   std::fflush(stdout);
-  return write_profile(options, recorder->profile(), earlier);
+  HS_RETURN_IF_ERROR(written);
+  tell_written(options, recorder->profile().num_tokens(), earlier);
+  return exit_code;
 }
 
 }  // namespace
 
 int run_profile(const ProfileOptions& options) {
-  const Status status = profile(options);
-  return status ? kExitFine : report_error(status.error());
+  const auto exit_code = profile(options);
+  return exit_code ? *exit_code : report_error(exit_code.error());
 }
 
 }  // namespace hotset

@@ -19,7 +19,7 @@ namespace hotset {
 namespace {
 
 constexpr std::string_view kFormat = "hotset-routing-profile";
-constexpr int64_t kMaxTokens = int64_t{1} << 48;  // times top_k still fits
+constexpr int64_t kMaxTokens = kMaxProfileTokens;
 
 Result<int64_t> whole_number(const Json& object, const char* key, std::string_view name,
                              int64_t max) {
@@ -168,18 +168,32 @@ std::string RoutingProfile::to_json() const {
 }
 
 Status RoutingProfile::save(const std::string& path) const {
+  namespace fs = std::filesystem;
   std::error_code error;
-  const auto existing = std::filesystem::status(path, error);
+  const fs::file_status there = fs::status(path, error);
   const std::string json = to_json();
-  if (std::filesystem::exists(existing) && !std::filesystem::is_regular_file(existing)) {
+  if (fs::exists(there) && !fs::is_regular_file(there)) {
     return write_whole(path, json);  // a pipe or a terminal; a directory can't be opened
   }
-  const std::string part = fmt::format("{}.{}.part", path, ::getpid());
-  Status status = write_whole(part, json);
-  if (status && std::rename(part.c_str(), path.c_str()) != 0) {
-    status = file_error(path, "can't be replaced");
+  std::string target = path;
+  if (fs::exists(there)) {  // what a link leads to is replaced, not the link
+    const fs::path resolved = fs::canonical(path, error);
+    if (!error) target = resolved.string();
   }
-  if (!status) ::unlink(part.c_str());
+  // A folder that takes no new files: in its place, then.
+  const std::string folder = fs::path(target).parent_path().string();
+  if (fs::exists(there) && ::access(folder.empty() ? "." : folder.c_str(), W_OK) != 0) {
+    return write_whole(target, json);
+  }
+  const std::string part = fmt::format("{}.{}.part", target, ::getpid());
+  Status status = write_whole(part, json);
+  if (status) {
+    if (fs::exists(there)) fs::permissions(part, there.permissions(), error);
+    if (std::rename(part.c_str(), target.c_str()) == 0) return {};
+    const bool is_mounted = errno == EBUSY || errno == EXDEV;  // by itself
+    status = is_mounted ? write_whole(target, json) : file_error(path, "can't be replaced");
+  }
+  ::unlink(part.c_str());
   return status;
 }
 

@@ -19,6 +19,8 @@
 
 namespace hotset {
 
+inline constexpr int64_t kMaxProfileTokens = int64_t{1} << 48;  // times top_k still fits
+
 class RoutingProfile {
  public:
   [[nodiscard]] static Result<RoutingProfile> create(const RoutingShape& shape);
@@ -50,7 +52,8 @@ class RoutingProfile {
   }
 
   [[nodiscard]] std::string to_json() const;
-  // All of it or nothing: a file of that name is replaced once the new one is complete.
+  // A file of that name is replaced, with its mode kept, once the new one is complete; where its
+  // folder or mount does not allow that, it is overwritten.
   [[nodiscard]] Status save(const std::string& path) const;
 
  private:

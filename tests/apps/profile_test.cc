@@ -149,6 +149,9 @@ TEST_F(Profile, WhatIsWrongWithTheFilesIsSaid) {
     EXPECT_TRUE(has(error_of(run_program({verb, kDemo, "--expert-profile", broken})), broken));
   }
   EXPECT_TRUE(has(error_of(profile({"--append"})), "-o FILE"));
+  EXPECT_TRUE(has(error_of(profile({"-o", "-"})), "no file"));
+  EXPECT_TRUE(has(error_of(profile({"-o", ""})), "missing"));
+  EXPECT_TRUE(has(error_of(profile({"-n", "2m"})), "--max-tokens"));
   EXPECT_TRUE(has(error_of(profile({"--append", "-o", broken})), broken));
   EXPECT_TRUE(has(error_of(profile({"--text", path("none")})), path("none")));
   EXPECT_TRUE(has(error_of(profile({"--text", write("empty", " \n")})), "holds no text"));
@@ -170,6 +173,12 @@ TEST_F(Profile, ARunSavesWhatItChoseAndTheNextOneReadsIt) {
   EXPECT_EQ(second.out, first.out);
   EXPECT_TRUE(has(second.err, "--expert-profile has no effect: the CPU")) << second.err;
 
+  // Into the file that it started from: the counts add up.
+  const ProgramResult third = complete({"--expert-profile", file, "--save-expert-profile", file});
+  ASSERT_EQ(third.exit_code, 0) << third.err;
+  EXPECT_TRUE(has(third.err, "added to " + file)) << third.err;
+  EXPECT_EQ(read(file)["num_tokens"].get<int64_t>(), 2 * num_tokens);
+
   const ProgramResult chat = run_program(
       {"chat", kDemo, "--device", "cpu", "--quiet", "-n", "3", "--save-expert-profile", file},
       "Hello\n");
@@ -187,6 +196,21 @@ TEST_F(Profile, AProfileThatCannotBeSavedIsNoFailedRun) {
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_GT(result.out.size(), 1u);
   EXPECT_TRUE(has(result.err, "--save-expert-profile failed: /dev/full")) << result.err;
+}
+
+TEST_F(Profile, CtrlCEndsTheReadingAndKeepsWhatWasCounted) {
+  std::string text;
+  for (int i = 0; i < 40000; ++i) text += "The dog slept all Saturday. ";
+  const std::string file = path("p");
+  BackgroundProgram program({"profile", kDemo, "--device", "cpu", "-t", "1", "-n", "1m", "--text",
+                             write("long", text), "-o", file});
+  for (int i = 0; i < 4000 && !has(program.read_errors(), "reading "); ++i) ::usleep(5000);
+  ::usleep(500000);
+  program.send_signal(SIGINT);
+  EXPECT_EQ(program.wait_for_exit(20), 130) << program.read_errors();
+  if (fs::exists(file)) {  // else it had not begun
+    EXPECT_LT(read(file)["num_tokens"].get<int64_t>(), 1 << 20);
+  }
 }
 
 TEST_F(Profile, AServerThatIsStoppedSaves) {

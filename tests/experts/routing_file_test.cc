@@ -151,6 +151,17 @@ TEST_F(RoutingFile, AProfileIsWrittenWholeOrNotAtAll) {
   ASSERT_TRUE(profile.save(path_)) << "an older file is replaced";
   std::ifstream in(path_);
   EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), profile.to_json());
+  const std::filesystem::path link = folder_ / "link";
+  std::filesystem::create_symlink(path_, link);
+  std::filesystem::permissions(
+      path_, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+  profile.add(0, std::vector<uint16_t>{7, 8});
+  ASSERT_TRUE(profile.save(link.string()));
+  EXPECT_TRUE(std::filesystem::is_symlink(link)) << "what it leads to is replaced";
+  std::ifstream linked(path_);
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(linked), {}), profile.to_json());
+  EXPECT_EQ(static_cast<int>(std::filesystem::status(path_).permissions()), 0600);
+  std::filesystem::remove(link);
   const std::string missing = (folder_ / "no" / "where").string();
   EXPECT_THAT(profile.save(missing).error().message, HasSubstr("can't be created"));
   EXPECT_FALSE(profile.save(folder_.string())) << "a directory";
