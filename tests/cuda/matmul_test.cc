@@ -214,6 +214,30 @@ TEST_F(GpuMatmulTest, ManyOutputsOfOneInput) {
   }
 }
 
+// Alone, beside integer weights, with and without a multiprocessor for each tile.
+TEST_F(GpuMatmulTest, FloatsOfATokenDoNotDependOnTheOthers) {
+  constexpr int64_t kMost = 16, kWide = 1040;
+  const PackedShape bf16{.code = CodeKind::kBF16, .rows = 72, .cols = kWide, .group = kWide};
+  PackedShape half = bf16, many = bf16, eight = bf16;
+  half.code = CodeKind::kF16;
+  many.rows = 4000;
+  eight.code = CodeKind::kInt8, eight.scale = ScaleKind::kF16, eight.zero = 128, eight.group = 16;
+  const std::vector<float> x = random_floats(kMost * kWide, 3);
+  for (const std::vector<PackedShape>& shapes :
+       {std::vector{bf16}, std::vector{many}, std::vector{half}, std::vector{bf16, eight}}) {
+    std::vector<OwnedMatrix> matrices;
+    for (const PackedShape& shape : shapes) matrices.push_back(random_matrix(shape, 9));
+    for (OwnedMatrix& m : matrices) m.settle();
+    const std::vector<float> all = on_gpu(matrices, x, kMost, Arithmetic::kFast, 0)[0];
+    for (const int64_t tokens : {1, 2, 5, 8, 9}) {
+      const std::vector<float> some = {x.begin(), x.begin() + tokens * kWide};
+      const std::vector<float> want = {all.begin(), all.begin() + tokens * shapes[0].rows};
+      expect_same_bits(on_gpu(matrices, some, tokens, Arithmetic::kFast, 0)[0], want,
+                       shapes[0].rows, describe(matrices[0].view));
+    }
+  }
+}
+
 TEST_F(GpuMatmulTest, NotANumberShows) {
   std::vector<OwnedMatrix> one;
   one.push_back(random_matrix({.code = CodeKind::kAffine4,

@@ -64,9 +64,9 @@ void multiply_few(Queue& queue, std::span<const MatmulOutput> outputs, const Inp
     if (job.weight.integer) job.input = rounded.add(queue, job.weight, input.num_tokens);
   }
   if (!queue.status) return;
-  if (input.num_tokens == 1 && rounded.num_forms == 1) {
+  if (input.num_tokens <= kSelfRounded && rounded.num_forms == 1) {
     decode.cut = cut_of(rounded.args.jobs[0]);
-    decode.rounds = rounded_row_bytes(decode.cut) <= kMaxRoundedRow;
+    decode.rounds = input.num_tokens * rounded_row_bytes(decode.cut) <= kMaxRoundedRow;
   }
   if (!decode.rounds) round_rows(queue, rounded.args);
   decode_products(queue, decode);

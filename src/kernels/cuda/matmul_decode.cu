@@ -4,36 +4,24 @@
 // their way before the input is waited for, rounded and multiplied.
 #include <algorithm>
 
+#include "kernels/cuda/decode_floats.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/matmul_launch.h"
+#include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/tile_products.cuh"
 
 namespace hotset::cuda {
 namespace {
 
 constexpr int kTokenStride = 20;  // floats between tokens in shared memory, against bank conflicts
-constexpr int kManyWarps = 32;    // for a tile in floats that has a multiprocessor to itself
-
-// Of one pass over a tile in floats, as registers allow.
-template <int kTokens, int kWarps>
-inline constexpr int kFloatTokens = kTokens == 1           ? 1
-                                    : kWarps == kManyWarps ? 2
-                                                           : 4;
-
+constexpr int64_t kDriverShared = 1 << 10;
 // Of a shared tile, whose parts wait in shared memory until they are added up: twice, so that one
-// half is added up while the other is written.
-template <int kTokens>
-inline constexpr int kGroupsAtOnce = kTokens == 1 ? 64 : 32;
-template <int kTokens>
-HS_BOTH constexpr int part_floats(int num_tokens) {
-  return kGroupsAtOnce<kTokens> * (num_tokens * kTokenStride + kTileRows);
+// half is added up while the other is written. A warp's share are whole turns of its CodeStream.
+HS_BOTH constexpr int groups_at_once(int tokens, CodeKind code) {
+  return tokens == 1 ? 64 : tokens <= 8 || code == CodeKind::kCodebook4 ? 32 : 16;
 }
-
-// More than eight tokens are multiplied eight by eight, each eight by blocks of its own: the second
-// ones find the weights in the L2 cache.
-constexpr int kTokensAtOnce = 8;
-__device__ inline int first_token() {
-  return kTokensAtOnce * static_cast<int>(blockIdx.y);
+HS_BOTH constexpr int part_floats(int groups, int num_tokens) {
+  return groups * (num_tokens * kTokenStride + kTileRows);
 }
 
 // What a warp computed of group `slot`, to shared memory: parts[slot][token][row],
@@ -73,10 +61,10 @@ __device__ inline float add_groups(const float* parts, const float* scales, int 
 template <CodeKind kCode, bool kUsual, int kTokens, int kWarps, typename InputOf>
 __device__ void shared_tiles(const DecodeArgs& args, const DecodeJob& job, int first, int end,
                              InputOf input_of) {
-  constexpr int kAtOnce = kGroupsAtOnce<kTokens>;
+  constexpr int kAtOnce = groups_at_once(kTokens, kCode);
   using Stream = CodeStream<kCode, kUsual>;
   const TileLayout& f = job.weight;
-  const int num_tokens = min(kTokens, args.num_tokens - first_token());
+  const int num_tokens = min(kTokens, args.num_tokens);
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int row = static_cast<int>(threadIdx.x) % kTileRows;
@@ -87,14 +75,14 @@ __device__ void shared_tiles(const DecodeArgs& args, const DecodeJob& job, int f
   float* buffers = nullptr;
   const RoundedInput input = input_of(buffers);
   const auto inputs = token_inputs<kTokens>(
-      input, [&](int t) { return first_token() + min(t, num_tokens - 1); }, lane);
+      input, [&](int t) { return min(t, num_tokens - 1); }, lane);
   const int turns_at_once = kAtOnce / kWarps * Stream::batches_per_group(f) / Stream::kDepth;
   const int stride = num_tokens * kTokenStride;
   int which = 0;
   for (int tile = first; tile < end; ++tile) {
     float y = 0;
     for (int base = 0, turn = 0; base < f.num_groups; base += kAtOnce, turn += turns_at_once) {
-      float* parts = buffers + which * part_floats<kTokens>(num_tokens);
+      float* parts = buffers + which * part_floats(kAtOnce, num_tokens);
       float* scales = parts + kAtOnce * stride;
       stream.run(turn, min(turn + turns_at_once, stream.num_turns()), inputs, tables,
                  [&](int g, const GroupRows& rows, const GroupPart<kTokens>& part) {
@@ -108,7 +96,7 @@ __device__ void shared_tiles(const DecodeArgs& args, const DecodeJob& job, int f
       which ^= 1;
     }
     if (token < num_tokens && kTileRows * tile + row < f.rows) {
-      job.y[(first_token() + token) * job.ldy + kTileRows * tile + row] = y;
+      job.y[token * job.ldy + kTileRows * tile + row] = y;
     }
   }
 }
@@ -120,7 +108,7 @@ __device__ void own_tiles(const DecodeArgs& args, const DecodeJob& job, int firs
                           InputOf input_of) {
   using Stream = CodeStream<kCode, kUsual>;
   const TileLayout& f = job.weight;
-  const int num_tokens = min(kTokens, args.num_tokens - first_token());
+  const int num_tokens = min(kTokens, args.num_tokens);
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int own = first + static_cast<int>(threadIdx.x) / kWarp;
   const int count = own < end ? (end - own + kWarps - 1) / kWarps : 0;
@@ -130,7 +118,7 @@ __device__ void own_tiles(const DecodeArgs& args, const DecodeJob& job, int firs
   float* unused = nullptr;
   const RoundedInput input = input_of(unused);
   const auto inputs = token_inputs<kTokens>(
-      input, [&](int t) { return first_token() + min(t, num_tokens - 1); }, lane);
+      input, [&](int t) { return min(t, num_tokens - 1); }, lane);
   for (int tile = own; tile < end; tile += kWarps) {
     float y[kFragments<kTokens>][4] = {};
     stream.run(0, stream.num_turns(), inputs, tables,
@@ -150,76 +138,90 @@ __device__ void own_tiles(const DecodeArgs& args, const DecodeJob& job, int firs
         const int token = 8 * n + 2 * (lane % 4) + i % 2;
         const int row = kTileRows * tile + 2 * (lane / 4) + i / 2;
         if (token < num_tokens && row < f.rows) {
-          job.y[(first_token() + token) * job.ldy + row] = y[n][i];
+          job.y[token * job.ldy + row] = y[n][i];
         }
       }
     }
   }
 }
 
-// Each warp a share of the columns: the number of warps must not depend on that of tokens.
-template <Kinds kKinds, int kT, int kWarps>
-__device__ void float_tile(const DecodeArgs& args, const DecodeJob& job, int tile, int first_token,
-                           float* sums) {
-  const TileLayout& f = job.weight;
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const float* x[kT];
-#pragma unroll
-  for (int t = 0; t < kT; ++t) x[t] = args.x + min(first_token + t, args.num_tokens - 1) * args.ldx;
-  float_share<kKinds, kT>(f, f.data + tile * f.tile_bytes, warp, kWarps, x, f.order,
-                          static_cast<int>(threadIdx.x) % kWarp, sums + warp * kT * kTileRows);
-  __syncthreads();
-  const int row = static_cast<int>(threadIdx.x) % kTileRows;
-  const int t = static_cast<int>(threadIdx.x) / kTileRows;
-  if (t < kT && first_token + t < args.num_tokens && kTileRows * tile + row < f.rows) {
-    float y = 0;
-#pragma unroll 8
-    for (int w = 0; w < kWarps; ++w) y += sums[(w * kT + t) * kTileRows + row];
-    job.y[(first_token + t) * job.ldy + kTileRows * tile + row] = y;
+// Rows of the rounded input to shared memory, all under way at once.
+__device__ inline void copy_input(const RoundedInput& from, int num_rows, const RoundedInput& to) {
+  const int subs = from.sub_stride, threads = static_cast<int>(blockDim.x);
+  for (int i = static_cast<int>(threadIdx.x); i < 2 * num_rows * subs; i += threads) {
+    const int row = i / (2 * subs), at = i - row * 2 * subs;
+    copy_async(shared_address(to.q + row * to.sub_stride * kSubBlock + 16 * at),
+               from.q_row(row) + 16 * at, true);
   }
-  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < num_rows * subs; i += threads) {
+    const int row = i / subs, at = i - row * subs;
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(
+                     shared_address(to.meta + (row * to.sub_stride + at) * 2)),
+                 "l"(from.meta_row(row) + 2 * at)
+                 : "memory");
+  }
+  commit_async();
+  wait_async<0>();
 }
 
-// A warp's part of tiles first … end−1 to the L2 cache.
-template <int kWarps>
-__device__ inline void prefetch_tiles(const TileLayout& f, int first, int end) {
-  if (first >= end) return;
-  const int64_t part = ((end - first) * f.tile_bytes + kWarps - 1) / kWarps;
-  const int64_t begin = static_cast<int64_t>(threadIdx.x / kWarp) * part;
-  const int64_t left = (end - first) * f.tile_bytes - begin;
-  prefetch_bytes(f.data + first * f.tile_bytes + begin, min(part, left),
-                 static_cast<int>(threadIdx.x) % kWarp);
-}
-
-template <Kinds kKinds, int kTokens, int kWarps>
-__device__ inline void float_tiles(const DecodeArgs& args, const DecodeJob& job, int first, int end,
-                                   float* shared) {
-  prefetch_tiles<kWarps>(job.weight, first, min(first + 2, end));
-  start_next();
-  wait_for_earlier();
-  if (blockIdx.y > 0) return;
-  constexpr int kAtOnce = kFloatTokens<kTokens, kWarps>;
-  for (int tile = first; tile < end; ++tile) {
-    for (int t = 0; t < args.num_tokens; t += kAtOnce) {
-      float_tile<kKinds, kAtOnce, kWarps>(args, job, tile, t, shared);
+// By all warps of a block: where rows are read in order, loads of several tokens are under way at
+// once.
+template <int kTokens, int kWarps>
+__device__ inline void round_input(const DecodeArgs& args, int num_tokens, const RoundedInput& to) {
+  constexpr int kAtOnce = 8;
+  const RoundedCut& cut = args.cut;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const auto q = [&](int t) { return to.q + t * to.sub_stride * kSubBlock; };
+  const auto meta = [&](int t) { return to.meta + t * to.sub_stride * 2; };
+  const bool plain = cut.order == nullptr && cut.group % kSubBlock == 0 && cut.cols % 4 == 0 &&
+                     args.ldx % 4 == 0 && reinterpret_cast<uintptr_t>(args.x) % 16 == 0;
+  if (kTokens == 1 || !plain) {
+    for (int t = 0; t < num_tokens; ++t) {
+      round_row(cut, cut.order, args.x + t * args.ldx, nullptr, warp, kWarps, lane, q(t), meta(t));
+    }
+    return;
+  }
+  const int quads = (cut.num_subs() + 3) / 4;
+  for (int first = warp; first < num_tokens * quads; first += kAtOnce * kWarps) {
+    float4 values[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int t = (first + i * kWarps) / quads, quad = first + i * kWarps - t * quads;
+      const int col = 4 * (kWarp * quad + lane);
+      values[i] = {0, 0, 0, 0};
+      if (t < num_tokens && col < cut.cols) {
+        values[i] = *reinterpret_cast<const float4*>(args.x + t * args.ldx + col);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int t = (first + i * kWarps) / quads, quad = first + i * kWarps - t * quads;
+      if (t < num_tokens) round_quad(cut, values[i], quad, lane, q(t), meta(t));
     }
   }
 }
 
-// Waits for what x is made of. One token's kernel rounds it into shared memory: what a block rounds
-// for itself needs no launch.
+// Waits for what x is made of, and takes it to shared memory: what few tokens' blocks round for
+// themselves needs no launch, and loads of all warps go there. An odd number of sub-blocks from
+// token to token keeps these apart.
 template <int kTokens, int kWarps>
 __device__ __forceinline__ RoundedInput take_input(const DecodeArgs& args, const DecodeJob& job,
                                                    float* shared, float*& left) {
   start_next();
   wait_for_earlier();
   left = shared;
-  if constexpr (kTokens > 1) return job.input;
-  RoundedInput input = {reinterpret_cast<int8_t*>(shared), nullptr, args.cut.num_subs()};
-  input.meta = shared + input.sub_stride * (kSubBlock / 4);
-  round_row(args.cut, args.cut.order, args.x, nullptr, static_cast<int>(threadIdx.x) / kWarp,
-            kWarps, static_cast<int>(threadIdx.x) % kWarp, input.q, input.meta);
-  left = input.meta + 2 * input.sub_stride;
+  if (kTokens > 1 && !args.rounds && !args.copies_input) return job.input;
+  const int num_tokens = kTokens == 1 ? 1 : args.num_tokens;
+  const int subs = args.rounds ? args.cut.num_subs() : job.input.sub_stride;
+  RoundedInput input = {reinterpret_cast<int8_t*>(shared), nullptr, subs | 1};
+  input.meta = shared + num_tokens * input.sub_stride * (kSubBlock / 4);
+  left = input.meta + num_tokens * input.sub_stride * 2;
+  if (kTokens == 1 || args.rounds) {
+    round_input<kTokens, kWarps>(args, num_tokens, input);
+  } else {
+    copy_input(job.input, num_tokens, input);
+  }
   __syncthreads();
   return input;
 }
@@ -227,8 +229,8 @@ __device__ __forceinline__ RoundedInput take_input(const DecodeArgs& args, const
 // Blocks that a multiprocessor has to have registers for.
 template <Kinds kKinds, int kTokens, int kWarps>
 inline constexpr int kBlocksAtOnce = kWarps > 8 ? 1
-                                     : kTokens > 1 || kKinds == kAllKinds ||
-                                             kKinds == kind_bit(CodeKind::kInt8, true)
+                                     : kTokens > 1 ||
+                                             (kKinds & kind_bit(CodeKind::kInt8, true)) != 0
                                          ? 2
                                          : 3;
 
@@ -240,11 +242,18 @@ __global__ void __launch_bounds__(kWarp* kWarps, (kBlocksAtOnce<kKinds, kTokens,
   int which = 0;
   while (which + 1 < args.num_jobs && block >= args.jobs[which + 1].first_block) ++which;
   const DecodeJob& job = args.jobs[which];
-  const int first = (block - job.first_block) * job.tiles_per_block;
+  const int in_job = (block - job.first_block) / job.token_parts;
+  const int first = in_job * job.tiles_per_block;
   const int end = min(first + job.tiles_per_block, job.weight.num_tiles());
   if (!job.weight.integer) {
     if constexpr (kHasFloats<kKinds>) {
-      float_tiles<kKinds, kTokens, kWarps>(args, job, first, end, shared);
+      if constexpr ((kKinds & kind_bit(CodeKind::kBF16, false)) != 0) {
+        if (fits_matrix_units(job.weight)) {
+          return bf16_tiles<kTokens, kWarps>(args, job, first, end, shared);
+        }
+      }
+      const int part = block - job.first_block - in_job * job.token_parts;
+      float_tiles<kKinds, kTokens, kWarps>(args, job, part, first, end, shared);
     }
     return;
   }
@@ -278,13 +287,10 @@ struct DecodeLaunch {
 
 template <Kinds kKinds, int kWarps>
 void launch_decode(Queue& queue, const DecodeArgs& args, const DecodeLaunch& how) {
-  const auto kernel = how.one_token ? decode_kernel<kKinds, 1, kWarps>
-                                    : decode_kernel<kKinds, kTokensAtOnce, kWarps>;
-  // Products of floats go through all tokens themselves.
-  const bool only_floats = (kKinds & ~kAllFloats) == 0;
-  const unsigned eights = only_floats ? 1 : blocks_for(args.num_tokens, kTokensAtOnce);
-  HS_LAUNCH_EARLY(queue, (Grid{how.blocks, eights}), Grid{kWarp * kWarps}, how.shared, kernel,
-                  args);
+  const auto kernel = how.one_token          ? decode_kernel<kKinds, 1, kWarps>
+                      : args.num_tokens <= 8 ? decode_kernel<kKinds, 8, kWarps>
+                                             : decode_kernel<kKinds, 16, kWarps>;
+  HS_LAUNCH_EARLY(queue, Grid{how.blocks}, Grid{kWarp * kWarps}, how.shared, kernel, args);
 }
 
 template <Kinds kKinds>
@@ -297,17 +303,62 @@ void launch_integer(Queue& queue, const DecodeArgs& args, const DecodeLaunch& ho
   }
 }
 
-// Tiles for the blocks of each job, about as many blocks as there is room for at once.
+// Tiles for the blocks of each job, about as many blocks as there is room for at once. Floats come
+// first, for they take longest: few tiles of theirs get a block each, or (but on matrix units)
+// several that share the tokens, whose sums do not depend on who computes the others.
 void share_out(const Queue& queue, DecodeArgs& args, int64_t tiles, int64_t blocks_per_sm,
                DecodeLaunch& how) {
   const auto each = static_cast<int32_t>(blocks_for(tiles, blocks_per_sm * queue.num_sms()));
+  std::stable_partition(args.jobs, args.jobs + args.num_jobs,
+                        [](const DecodeJob& job) { return !job.weight.integer; });
+  int32_t float_tiles = 0;
+  for (int i = 0; i < args.num_jobs; ++i) {
+    if (!args.jobs[i].weight.integer) float_tiles += args.jobs[i].weight.num_tiles();
+  }
+  const int32_t room = queue.num_sms() / std::max(float_tiles, 1);
+  const int32_t least = float_tiles == tiles ? 1 : kMostFloatTokens;
   for (int i = 0; i < args.num_jobs; ++i) {
     DecodeJob& job = args.jobs[i];
     job.first_block = static_cast<int32_t>(how.blocks);
     job.tile_a_warp = job.weight.integer && job.weight.num_groups < how.warps;
     job.tiles_per_block = job.tile_a_warp ? std::max(each, how.warps) : each;
-    how.blocks += blocks_for(job.weight.num_tiles(), job.tiles_per_block);
+    if (!job.weight.integer && room > 0) {
+      const auto tokens = static_cast<int32_t>(blocks_for(args.num_tokens, room));
+      job.tiles_per_block = 1;
+      if (!fits_matrix_units(job.weight)) {
+        job.token_parts =
+            static_cast<int32_t>(blocks_for(args.num_tokens, std::max(tokens, least)));
+      }
+    }
+    how.blocks += blocks_for(job.weight.num_tiles(), job.tiles_per_block) *
+                  static_cast<unsigned>(job.token_parts);
   }
+}
+
+// Whether no block has more than one token.
+bool has_one_token(const DecodeArgs& args, bool only_floats) {
+  if (!only_floats) return args.num_tokens == 1 && args.rounds;
+  return std::all_of(args.jobs, args.jobs + args.num_jobs,
+                     [&](const DecodeJob& job) { return job.token_parts == args.num_tokens; });
+}
+
+// Bytes of a block; decides whether the input goes there.
+int64_t shared_bytes(const Queue& queue, DecodeArgs& args, const DecodeLaunch& how, Kinds kinds) {
+  const int64_t float_floats = int64_t{how.warps} * kKept;
+  if ((kinds & ~kAllFloats) == 0) return 4 * float_floats;
+  const int tokens = how.one_token ? 1 : std::max(2, args.num_tokens);
+  const CodeKind code = (kinds & kCodebook) != 0 ? CodeKind::kCodebook4 : CodeKind::kAffine4;
+  const int64_t parts = 2 * part_floats(groups_at_once(tokens, code), args.num_tokens);
+  int64_t subs = args.rounds ? args.cut.num_subs() : 0;
+  for (int i = 0; i < args.num_jobs && !args.rounds; ++i) {
+    if (args.jobs[i].weight.integer) {
+      subs = std::max<int64_t>(subs, args.jobs[i].input.sub_stride);
+    }
+  }
+  const int64_t bytes = 4 * std::max(parts, float_floats);
+  const int64_t input = args.num_tokens * (subs | 1) * (kSubBlock + 8);
+  args.copies_input = bytes + input + kDriverShared <= queue.runtime.info().max_shared_bytes;
+  return args.rounds || args.copies_input ? bytes + input : bytes;
 }
 
 }  // namespace
@@ -323,20 +374,15 @@ void decode_products(Queue& queue, DecodeArgs& args) {
   }
   const auto only = [&](Kinds set) { return (kinds & ~set) == 0; };
   DecodeLaunch how;
-  how.one_token = args.num_tokens == 1 && (args.rounds || only(kAllFloats));
   if (tiles <= queue.num_sms()) {  // a tile a block: more warps for it
     if (only(kBf16)) how.warps = kManyWarps;
-    if ((only(kFour) || only(kEight) || only(kCodebook)) && how.one_token && most_groups > 16)
-      how.warps = 16;
+    const bool one_kind = only(kFour) || only(kEight) || only(kCodebook);
+    if (one_kind && args.num_tokens == 1 && args.rounds && most_groups > 16) how.warps = 16;
   }
-  share_out(queue, args, tiles, only(kEight) ? 2 : 3, how);
-  const int tokens = std::min(args.num_tokens, kTokensAtOnce);
-  const int64_t integer_floats = only(kAllFloats) ? 0
-                                 : how.one_token  ? 2 * part_floats<1>(1)
-                                                  : 2 * part_floats<kTokensAtOnce>(tokens);
-  const int64_t float_floats = int64_t{how.warps} * 4 * kTileRows;
-  how.shared =
-      4 * std::max(integer_floats, float_floats) + (args.rounds ? rounded_row_bytes(args.cut) : 0);
+  const bool three = args.num_tokens == 1 && (kinds & kEight) == 0;
+  share_out(queue, args, tiles, three ? 3 : 2, how);
+  how.one_token = has_one_token(args, only(kAllFloats));
+  how.shared = shared_bytes(queue, args, how, kinds);
   if (only(kFour)) return launch_integer<kFour>(queue, args, how);
   if (only(kEight)) return launch_integer<kEight>(queue, args, how);
   if (only(kCodebook)) return launch_integer<kCodebook>(queue, args, how);
@@ -344,6 +390,7 @@ void decode_products(Queue& queue, DecodeArgs& args) {
   if (only(kBf16)) return launch_decode<kBf16, 8>(queue, args, how);
   if (only(kFour | kBf16)) return launch_decode<kFour | kBf16, 8>(queue, args, how);
   if (only(kCodebook | kBf16)) return launch_decode<kCodebook | kBf16, 8>(queue, args, how);
+  if (only(kEight | kBf16)) return launch_decode<kEight | kBf16, 8>(queue, args, how);
   launch_decode<kAllKinds, 8>(queue, args, how);
 }
 

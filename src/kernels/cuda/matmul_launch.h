@@ -68,6 +68,7 @@ struct DecodeJob {
   int32_t first_block = 0;
   bool tile_a_warp = false;  // or all warps of a block share each
   int32_t tiles_per_block = 1;
+  int32_t token_parts = 1;  // blocks that share the tokens of the same tiles
 };
 struct DecodeArgs {
   DecodeJob jobs[kMaxOutputs];
@@ -75,15 +76,17 @@ struct DecodeArgs {
   int32_t num_tokens = 0;
   const float* x = nullptr;
   int64_t ldx = 0;
-  // With one token and one rounded form, blocks round x for themselves: no launch before this one.
+  // With few tokens and one rounded form, blocks round x for themselves: no launch before this one.
   bool rounds = false;
   RoundedCut cut;
+  bool copies_input = false;  // or they copy it to shared memory, where it fits
 };
 // Bytes of shared memory that a rounded row takes there, and the most it may.
 [[nodiscard]] inline int64_t rounded_row_bytes(const RoundedCut& cut) {
   return int64_t{cut.num_subs()} * (kSubBlock + 8);
 }
 inline constexpr int64_t kMaxRoundedRow = 24 * 1024;
+inline constexpr int64_t kSelfRounded = 4;  // tokens, the most that blocks round for themselves
 void decode_products(Queue& queue, DecodeArgs& args);
 
 // ── Many tokens ─────────────────────────────────────────────────────────────────────────────────
