@@ -50,7 +50,8 @@ class GpuBackend final : public Backend {
   Status forward_mtp(const SequencePart& part, int64_t num_logits, float* logits) override;
   // While there is a clock, steps carry marks and are slower; their graphs are others.
   void set_clock(StageClock* clock) override;
-  // Costs some microseconds a layer where not all choices come to the host anyway.
+  // Costs a decode step 12 µs a layer where all experts are resident (measured on an H200); else
+  // choices come to the host anyway.
   Status listen_to_routing(RoutingListener listener) override;
 
   // As it was followed: with fewer slots than planned where something else needed their memory.
