@@ -366,16 +366,18 @@ int64_t shared_bytes(const Queue& queue, DecodeArgs& args, const DecodeLaunch& h
 void decode_products(Queue& queue, DecodeArgs& args) {
   Kinds kinds = 0;
   int64_t tiles = 0;
-  int most_groups = 0;
+  int most_groups = 0, most_tiles = 0;
   for (int i = 0; i < args.num_jobs; ++i) {
     tiles += args.jobs[i].weight.num_tiles();
     most_groups = std::max(most_groups, args.jobs[i].weight.num_groups);
+    most_tiles = std::max(most_tiles, args.jobs[i].weight.num_tiles());
     kinds |= kind_bit(args.jobs[i].weight.code, args.jobs[i].weight.integer);
   }
   const auto only = [&](Kinds set) { return (kinds & ~set) == 0; };
   DecodeLaunch how;
+  // By the largest output: the number of warps decides in which order floats are added up.
+  if (only(kBf16) && most_tiles <= queue.num_sms()) how.warps = kManyWarps;
   if (tiles <= queue.num_sms()) {  // a tile a block: more warps for it
-    if (only(kBf16)) how.warps = kManyWarps;
     const bool one_kind = only(kFour) || only(kEight) || only(kCodebook);
     if (one_kind && args.num_tokens == 1 && args.rounds && most_groups > 16) how.warps = 16;
   }
