@@ -16,11 +16,11 @@ namespace {
 constexpr int64_t kPrefetchBytes = 4096;
 
 // Where a panel's weights end, and how far from there reading goes on.
-struct ReadAhead {
+struct WeightsAhead {
   const std::byte* end = nullptr;
   int64_t jump = 0;
 
-  explicit ReadAhead(const PanelArgs& a) : end(a.tiles + a.num_tiles * a.format->tile_bytes) {
+  explicit WeightsAhead(const PanelArgs& a) : end(a.tiles + a.num_tiles * a.format->tile_bytes) {
     // Nothing is known to follow: lines that are in the cache already.
     jump = (a.next != nullptr ? a.next : a.tiles) - end;
   }
@@ -43,7 +43,7 @@ inline GroupCorrection group_correction(const TileFormat& f, const std::byte* gr
 // kTokens tokens, rows `row[t]` of the input, against one tile.
 template <CodeKind kCode, int kTokens>
 void integer_tile(const TileFormat& f, const std::byte* tile, const Activations& in,
-                  const int64_t* row, const ReadAhead& read_ahead, Floats* y) {
+                  const int64_t* row, const WeightsAhead& weights_ahead, Floats* y) {
   constexpr float kOffset = kCode == CodeKind::kInt8 ? 128.0f : 0.0f;  // already in the codes
   constexpr int64_t kStepBytes = kCode == CodeKind::kInt8 ? 128 : 64;  // of 8 columns
   constexpr int64_t kFullSteps = kSubBlock / 8;
@@ -61,7 +61,7 @@ void integer_tile(const TileFormat& f, const std::byte* tile, const Activations&
   for (int64_t g = 0; g < f.num_groups; ++g) {
     const std::byte* group = tile + g * f.group_bytes;
     const std::byte* codes = group + f.codes_offset;
-    const std::byte* ahead = read_ahead(group);
+    const std::byte* ahead = weights_ahead(group);
     prefetch(ahead);
     ahead += f.codes_offset;
     Floats part[kTokens];
@@ -110,7 +110,7 @@ int64_t integer_tokens(const PanelArgs& a, int64_t tile, int64_t token) {
   }
   Floats y[kTokens];
   integer_tile<kCode, kTokens>(*a.format, a.tiles + tile * a.format->tile_bytes, *a.input, row,
-                               ReadAhead(a), y);
+                               WeightsAhead(a), y);
   const int64_t rows = a.num_rows - 16 * tile;
   for (int t = 0; t < kTokens; ++t) {
     store_floats(a.y + (token + t) * a.ldy + 16 * tile, y[t], rows < 16 ? rows : 16);
