@@ -75,7 +75,8 @@ TEST(ReadAhead, GoesThroughEachThreadsTilesOfThePlan) {
     EXPECT_LE(pieces, bytes / kPrefetchPiece + 6) << "worker " << worker;
     EXPECT_EQ(num_pieces(ahead, worker), 0) << "once is enough";
   }
-  ahead.plan(experts.views, std::vector<int32_t>{7});
+  const std::vector<int32_t> other = {7};
+  ahead.plan(experts.views, other);
   EXPECT_GT(num_pieces(ahead, 3), 0) << "a new plan begins anew";
 }
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "kernels/cpu/moe_pass.h"
+#include "kernels/cpu/prefetch.h"
 #include "kernels/cpu/read_ahead.h"
 
 namespace hotset {
@@ -15,31 +16,6 @@ namespace {
 
 constexpr int64_t kPlanBytes = int64_t{16} << 10;
 constexpr int64_t kAheadBytes = int64_t{128} << 10;  // prefetched while waiting; fits a small L2
-
-// Asks for the lines of runs of weights, some at a time, until `limit` bytes.
-class Ahead {
- public:
-  explicit Ahead(int64_t limit) : limit_(limit) {}
-  // next_run(): an empty one at the end.
-  template <typename NextRun>
-  bool operator()(const NextRun& next_run) {
-    if (at_ == end_) {
-      const std::span<const std::byte> next = next_run();
-      at_ = next.data();
-      end_ = at_ + next.size();
-    }
-    const int64_t bytes = std::min({end_ - at_, limit_, kPrefetchPiece});
-    prefetch_lines(at_, bytes);
-    at_ += bytes;
-    limit_ -= bytes;
-    return bytes > 0;
-  }
-
- private:
-  int64_t limit_;
-  const std::byte* at_ = nullptr;
-  const std::byte* end_ = nullptr;
-};
 
 }  // namespace
 
@@ -154,7 +130,7 @@ void MoePass::prepare_inputs(int worker) {
   if (reads_ahead_) prefetch_plan();
   prepare_token_inputs(worker);
   if (any_per_slot_) prepare_slot_inputs(even_share(num_slots_, worker, num_workers_));
-  Ahead ahead(reads_ahead_ ? kAheadBytes : 0);
+  RunPrefetcher ahead(reads_ahead_ ? kAheadBytes : 0);
   const Chunk first = Walk(*this, gate_up_list_, worker).next_dealt();
   bool is_first = true;
   queue_.pool.barrier([&] {
@@ -330,7 +306,7 @@ void MoePass::work(int worker) {
     });
     now = then;
   }
-  Ahead ahead(reads_ahead_ ? kAheadBytes : 0);
+  RunPrefetcher ahead(reads_ahead_ ? kAheadBytes : 0);
   const auto meanwhile = [&] { return ahead(next_down); };
   queue_.pool.barrier(meanwhile);
   if (quantize_early_) {

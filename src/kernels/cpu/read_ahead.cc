@@ -3,8 +3,6 @@
 
 #include <unistd.h>
 
-#include <algorithm>
-
 namespace hotset::cpu {
 namespace {
 
@@ -19,14 +17,11 @@ int64_t l2_bytes() {
 ReadAhead::ReadAhead(int num_threads)
     : num_threads_(num_threads),
       cache_bytes_(l2_bytes() / 2),
-      readers_(static_cast<size_t>(num_threads)) {
-  constexpr size_t kUsualIds = 64;
-  ids_.reserve(kUsualIds);
-}
+      readers_(static_cast<size_t>(num_threads)) {}
 
 void ReadAhead::plan(std::span<const ExpertView> experts, std::span<const int32_t> ids) {
   experts_ = experts;
-  ids_.assign(ids.begin(), ids.end());
+  ids_ = ids;
   ++plan_;
 }
 
@@ -41,18 +36,11 @@ std::span<const std::byte> ReadAhead::share(size_t matrix, int worker) const {
 
 bool ReadAhead::piece(int worker) {
   Reader& reader = readers_[static_cast<size_t>(worker)];
-  if (reader.plan != plan_) reader = {.plan = plan_, .left = cache_bytes_};
-  while (reader.at == reader.end) {
-    if (reader.matrix == 3 * ids_.size() || reader.left <= 0) return false;
-    const std::span<const std::byte> run = share(reader.matrix++, worker);
-    reader.at = run.data();
-    reader.end = run.data() + run.size();
-    reader.left -= std::ssize(run);
-  }
-  const int64_t bytes = std::min<int64_t>(reader.end - reader.at, kPrefetchPiece);
-  prefetch_lines(reader.at, bytes);
-  reader.at += bytes;
-  return true;
+  if (reader.plan != plan_) reader = {.plan = plan_, .prefetch = RunPrefetcher(cache_bytes_)};
+  return reader.prefetch([&]() -> std::span<const std::byte> {
+    if (reader.matrix == 3 * ids_.size()) return {};
+    return share(reader.matrix++, worker);
+  });
 }
 
 }  // namespace hotset::cpu

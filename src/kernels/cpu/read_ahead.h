@@ -7,7 +7,7 @@
 // another core's cache is no faster than one from memory (measured, docs/decisions/0016).
 //
 // Threads: plan() and WorkerPool::offer() are called by the pool's caller between two run()s, after
-// one run() since the last plan(); read() by any worker, in between.
+// one run() since the last plan(); piece() by any worker, in between.
 #pragma once
 
 #include <cstddef>
@@ -16,17 +16,11 @@
 #include <vector>
 
 #include "kernels/cpu/matmul_inputs.h"
+#include "kernels/cpu/prefetch.h"
 #include "kernels/cpu/worker_pool.h"
 #include "kernels/moe.h"
 
 namespace hotset::cpu {
-
-inline constexpr int64_t kPrefetchPiece = 1024;  // bytes asked for at once
-
-inline void prefetch_lines(const std::byte* at, int64_t bytes) {
-  constexpr int64_t kLine = 64;
-  for (int64_t i = 0; i < bytes; i += kLine) __builtin_prefetch(at + i, 0, 2);
-}
 
 // Tiles of a matrix, the first ones, that belong to some thread beforehand. The rest evens out that
 // some threads are slower.
@@ -47,7 +41,7 @@ class ReadAhead final : public IdleWork {
   // Of a thread's cache, half is used.
   explicit ReadAhead(int num_threads);
 
-  // `experts` of one layer outlive the next run(); `ids`: likeliest first, each once.
+  // `experts`, of one layer, and `ids`, likeliest first, each once, outlive the next run().
   void plan(std::span<const ExpertView> experts, std::span<const int32_t> ids);
   // Asks for a little of what is this worker's. False: there is nothing left, or no room.
   bool piece(int worker) override;
@@ -56,9 +50,7 @@ class ReadAhead final : public IdleWork {
   struct alignas(64) Reader {
     uint32_t plan = 0;
     size_t matrix = 0;  // of the next run: gate, up and down of each expert
-    int64_t left = 0;   // bytes of the cache
-    const std::byte* at = nullptr;
-    const std::byte* end = nullptr;
+    RunPrefetcher prefetch{0};
   };
   [[nodiscard]] std::span<const std::byte> share(size_t matrix, int worker) const;
 
@@ -66,7 +58,7 @@ class ReadAhead final : public IdleWork {
   int64_t cache_bytes_;
   uint32_t plan_ = 0;
   std::span<const ExpertView> experts_;
-  std::vector<int32_t> ids_;
+  std::span<const int32_t> ids_;
   std::vector<Reader> readers_;
 };
 
