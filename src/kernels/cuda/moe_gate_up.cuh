@@ -3,6 +3,9 @@
 // four to a tile, and the joining of their parts.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
+
 #include "kernels/cuda/moe_act.cuh"
 #include "kernels/cuda/moe_staged.cuh"
 
@@ -29,6 +32,37 @@ struct GateUpPlan {
            4 * (int64_t{parts_floats()} + scales_floats() + 4 * chunk * kTileRows);
   }
 };
+
+// Cuts of all kinds of experts and what they need, but for the rings, whose size depends on whether
+// many may be under way.
+struct PieceBytes {
+  int32_t least = INT32_MAX;
+  int32_t most = 0;
+};
+inline PieceBytes cut_matrices(const ExpertArgs& args, GateUpPlan& plan) {
+  PieceBytes bytes;
+  for (int i = 0; i < args.num_jobs; ++i) {
+    const ExpertJob& job = args.jobs[i];
+    plan.gate[i] = cut_of(job.gate);
+    plan.up[i] = cut_of(job.up);
+    for (const PieceCut* cut : {&plan.gate[i], &plan.up[i]}) {
+      bytes.least = std::min(bytes.least, cut->bytes);
+      bytes.most = std::max(bytes.most, cut->bytes);
+      plan.slots = std::max(plan.slots, kShares * kRoundPieces * slots_of(*cut));
+    }
+    plan.x_subs = std::max({plan.x_subs, job.gate.num_subs(), job.up.num_subs()});
+  }
+  return bytes;
+}
+// As many pieces of each kind as rings of this size hold.
+inline void set_rings(int32_t bytes, int num_jobs, GateUpPlan& plan) {
+  plan.ring_bytes = bytes;
+  for (int i = 0; i < num_jobs; ++i) {
+    for (PieceCut* cut : {&plan.gate[i], &plan.up[i]}) {
+      cut->stages = std::min(kMaxStages, bytes / cut->bytes);
+    }
+  }
+}
 
 // What a warp multiplies: a share of the pieces of one tile.
 struct WarpShare {

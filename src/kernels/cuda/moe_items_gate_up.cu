@@ -153,25 +153,9 @@ __global__ void __launch_bounds__(kStagedThreads, 2)
 GateUpPlan items_plan(const ExpertArgs& args, int stages) {
   GateUpPlan plan;
   plan.chunk = std::min(args.num_tokens, kItemTokens);
-  int32_t least = INT32_MAX, most = 0;
-  for (int i = 0; i < args.num_jobs; ++i) {
-    const ExpertJob& job = args.jobs[i];
-    plan.gate[i] = cut_of(job.gate);
-    plan.up[i] = cut_of(job.up);
-    for (const PieceCut* cut : {&plan.gate[i], &plan.up[i]}) {
-      least = std::min(least, cut->bytes);
-      most = std::max(most, cut->bytes);
-      plan.slots = std::max(plan.slots, kShares * kRoundPieces * slots_of(*cut));
-    }
-    plan.x_subs = std::max({plan.x_subs, job.gate.num_subs(), job.up.num_subs()});
-  }
+  const PieceBytes bytes = cut_matrices(args, plan);
   plan.x_subs |= 1;
-  plan.ring_bytes = std::max(stages * least, most);
-  for (int i = 0; i < args.num_jobs; ++i) {
-    for (PieceCut* cut : {&plan.gate[i], &plan.up[i]}) {
-      cut->stages = std::min(kMaxStages, plan.ring_bytes / cut->bytes);
-    }
-  }
+  set_rings(std::max(stages * bytes.least, bytes.most), args.num_jobs, plan);
   return plan;
 }
 

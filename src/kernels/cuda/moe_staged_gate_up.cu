@@ -118,22 +118,9 @@ __global__ void __launch_bounds__(kStagedThreads, 2)
 // With `stages` pieces in the largest ring.
 GateUpPlan gate_up_plan(const ExpertArgs& args, int stages) {
   GateUpPlan plan;
-  for (int i = 0; i < args.num_jobs; ++i) {
-    const ExpertJob& job = args.jobs[i];
-    plan.gate[i] = cut_of(job.gate);
-    plan.up[i] = cut_of(job.up);
-    for (const PieceCut* cut : {&plan.gate[i], &plan.up[i]}) {
-      plan.ring_bytes = std::max(plan.ring_bytes, stages * cut->bytes);
-      plan.slots = std::max(plan.slots, kShares * kRoundPieces * slots_of(*cut));
-    }
-    plan.x_subs = std::max({plan.x_subs, job.gate.num_subs(), job.up.num_subs()});
-  }
+  const PieceBytes bytes = cut_matrices(args, plan);
   plan.x_subs = (plan.x_subs + 1) / 2 * 2;
-  for (int i = 0; i < args.num_jobs; ++i) {
-    for (PieceCut* cut : {&plan.gate[i], &plan.up[i]}) {
-      cut->stages = std::min(kMaxStages, plan.ring_bytes / cut->bytes);
-    }
-  }
+  set_rings(stages * bytes.most, args.num_jobs, plan);
   return plan;
 }
 
