@@ -138,7 +138,7 @@ Status bench_model(const BenchOptions& options) {
   HS_ASSIGN_OR_RETURN(const ResolvedModel resolved, find_model(options.model));
   HS_ASSIGN_OR_RETURN(const ModelSummary summary, inspect_model(resolved.directory, model_options));
   if (!options.model.save_expert_profile.empty()) {
-    HS_RETURN_IF_ERROR(check_has_experts(resolved.directory, model_options));
+    HS_RETURN_IF_ERROR(check_has_experts(resolved.directory, summary.config));
   }
   model_options.max_num_seqs = most_sequences(tests);
   if (model_options.max_model_len == 0) {

@@ -30,9 +30,8 @@ Status save_or_add(RoutingProfile profile, const std::string& path, bool adds) {
 
 }  // namespace
 
-Status check_has_experts(const std::string& directory, const ModelOptions& options) {
-  HS_ASSIGN_OR_RETURN(const ModelSummary summary, inspect_model(directory, options));
-  const std::vector<bool>& moe = summary.config.layer_is_moe;
+Status check_has_experts(const std::string& directory, const ModelConfig& config) {
+  const std::vector<bool>& moe = config.layer_is_moe;
   if (std::find(moe.begin(), moe.end(), true) != moe.end()) return {};
   return fail(fmt::format("{}: no layer has experts, so there is nothing to profile", directory));
 }

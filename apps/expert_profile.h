@@ -7,6 +7,7 @@
 
 #include "base/result.h"
 #include "experts/routing_profile.h"
+#include "model/config.h"
 #include "options.h"
 #include "routing_recorder.h"
 
@@ -26,8 +27,8 @@ namespace hotset {
 // the counts added. `recorder` may be null.
 void save_expert_profile(const ModelFlags& flags, const RoutingRecorder* recorder);
 
-// Has the model layers with experts? From headers alone; only asked where a flag needs to know.
-[[nodiscard]] Status check_has_experts(const std::string& directory, const ModelOptions& options);
+// Has the model layers with experts?
+[[nodiscard]] Status check_has_experts(const std::string& directory, const ModelConfig& config);
 
 // Can this file be written?
 [[nodiscard]] Status check_folder_of(const std::string& path, const char* flag);

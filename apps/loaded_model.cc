@@ -167,7 +167,8 @@ Result<LoadedModel> load_model(const ModelFlags& flags, int64_t max_num_seqs,
   HS_ASSIGN_OR_RETURN(const ResolvedModel resolved, find_model(flags));
   const fs::path directory = resolved.directory;
   if (!flags.save_expert_profile.empty()) {
-    HS_RETURN_IF_ERROR(check_has_experts(resolved.directory, options));
+    HS_ASSIGN_OR_RETURN(const ModelSummary summary, inspect_model(resolved.directory, options));
+    HS_RETURN_IF_ERROR(check_has_experts(resolved.directory, summary.config));
   }
   options.max_num_seqs = max_num_seqs;
   LoadedModel out;

@@ -241,9 +241,9 @@ std::string describe(const ProfileTexts& texts, int64_t num_read, int64_t num_av
 Result<ModelFlags> with_context(const ModelFlags& flags, const ResolvedModel& resolved) {
   ModelFlags out = flags;
   HS_ASSIGN_OR_RETURN(const ModelOptions options, to_model_options(flags));
-  HS_RETURN_IF_ERROR(check_has_experts(resolved.directory, options));
-  if (out.max_model_len > 0) return out;
   HS_ASSIGN_OR_RETURN(const ModelSummary summary, inspect_model(resolved.directory, options));
+  HS_RETURN_IF_ERROR(check_has_experts(resolved.directory, summary.config));
+  if (out.max_model_len > 0) return out;
   out.max_model_len = std::min(kContext, summary.config.max_position_embeddings);
   return out;
 }
