@@ -80,7 +80,7 @@ Status run(const std::string& directory, const LoadOptions& options, int rounds)
 
 int main(int argc, char** argv) {
   std::string model;
-  hotset::LoadOptions options;
+  hotset::LoadOptions options{.codebook_scales_at_16 = true};  // as the program loads
   options.num_threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   int rounds = 5;
   CLI::App app("Loading against reading");

@@ -83,7 +83,7 @@ const Case kCases[] = {
     {"bitsandbytes nf4",
      R"({"quantization_config":{"quant_method":"bitsandbytes","load_in_4bit":true,
          "bnb_4bit_quant_type":"nf4"}})",
-     {},
+     {.codebook_scales_at_16 = true},
      [](int64_t r, int64_t c) -> Entries {
        return {{"m.weight", DType::kU8, {r * c / 2, 1}},
                {"m.weight.absmax", DType::kF32, {r * c / 64}},

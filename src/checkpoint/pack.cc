@@ -290,6 +290,21 @@ Result<std::vector<float>> read_absmax(const Packing& p) {
   return absmax;
 }
 
+// As the packed form has them.
+Result<std::span<const std::byte>> codebook_scales(Packing& p, const std::vector<float>& absmax) {
+  if (p.shape.scale == ScaleKind::kF32) return std::as_bytes(std::span(absmax));
+  const auto count = static_cast<int64_t>(absmax.size());
+  const std::span<std::byte> halves = p.scratch.scales.room(count * int64_t{sizeof(uint16_t)});
+  const float most = pack_loops().halve(absmax.data(), count, kBnbHalfFactor,
+                                        reinterpret_cast<uint16_t*>(halves.data())) /
+                     kBnbHalfFactor;
+  if (most <= kLargestBnbHalf) return halves;
+  return fail(
+      fmt::format("tensor '{}': a scale of {:.6g} cannot be held in 16 bits (up to {:.6g} "
+                  "can); load this model with exact arithmetic",
+                  p.source.scales->name, most, kLargestBnbHalf));
+}
+
 Status pack_bitsandbytes_linear(Packing& p) {
   HS_ASSIGN_OR_RETURN(const std::vector<float> absmax, read_absmax(p));
   HS_RETURN_IF_ERROR(check_finite_scales(*p.source.scales, std::span<const float>(absmax)));
@@ -297,12 +312,14 @@ Status pack_bitsandbytes_linear(Packing& p) {
   if (!std::all_of(codebook.begin(), codebook.end(), [](float v) { return std::isfinite(v); })) {
     return fail(fmt::format("tensor '{}': an entry is not finite", p.source.codebook->name));
   }
-  std::copy(codebook.begin(), codebook.end(), p.aux.codebook.begin());
   const int64_t block = p.source.group_size;
   if (p.shape.code != CodeKind::kF32) {
+    HS_ASSIGN_OR_RETURN(const std::span<const std::byte> scales, codebook_scales(p, absmax));
+    const float factor = p.shape.scale == ScaleKind::kF16 ? kBnbHalfFactor : 1.0f;
+    for (size_t i = 0; i < codebook.size(); ++i) p.aux.codebook[i] = codebook[i] / factor;
     return p.for_tiles(p.shape.cols / 2,
                        [&](int64_t tile, int64_t num_tiles, const std::byte* bytes) {
-                         pack_bitsandbytes(p.shape, bytes, absmax, block, tile, num_tiles, p.dst);
+                         pack_bitsandbytes(p.shape, bytes, scales, block, tile, num_tiles, p.dst);
                        });
   }
   HS_RETURN_IF_ERROR(read_into(p.checkpoint, *p.source.weight, p.scratch.weight));

@@ -40,14 +40,14 @@ Result<PackPlan> plan_affine(const Checkpoint& checkpoint, const LinearSource& s
                   reorders_inputs};
 }
 
-Result<PackPlan> plan_codebook(const LinearSource& source) {
+Result<PackPlan> plan_codebook(const LinearSource& source, const PackOptions& options) {
   const int64_t group = bnb_kernel_group(source.group_size, source.cols);
   if (group == 0) {
     return widened(
         source, fmt::format("blocks of {} run across rows of {}", source.group_size, source.cols));
   }
   return PackPlan{{.code = CodeKind::kCodebook4,
-                   .scale = ScaleKind::kF32,
+                   .scale = options.codebook_scales_at_16 ? ScaleKind::kF16 : ScaleKind::kF32,
                    .rows = source.rows,
                    .cols = source.cols,
                    .group = group},
@@ -79,7 +79,7 @@ Result<PackPlan> plan_packed(const Checkpoint& checkpoint, const LinearSource& s
     case LinearFormat::kCompressed:
       return plan_affine(checkpoint, source);
     case LinearFormat::kBitsandbytes:
-      return plan_codebook(source);
+      return plan_codebook(source, options);
     case LinearFormat::kFp8:
       return plan_fp8(source);
   }

@@ -359,7 +359,9 @@ Status LanguageModel::listen_to_routing(RoutingListener listener) {
 }
 
 Result<ModelSummary> inspect_model(const std::string& directory, const ModelOptions& options) {
-  const LoadOptions load_options{.dense_8bit = options.dense == DenseBits::k8, .mtp = true};
+  const LoadOptions load_options{.dense_8bit = options.dense == DenseBits::k8,
+                                 .codebook_scales_at_16 = options.arithmetic == Arithmetic::kFast,
+                                 .mtp = true};
   HS_ASSIGN_OR_RETURN(OpenModel open, open_model(directory, load_options));
   ModelSummary summary;
   summary.directory = directory;

@@ -320,7 +320,9 @@ GpuBackendOptions gpu_backend_options(const ModelOptions& options) {
 
 Result<ModelPlan> plan_model(const std::string& directory, const ModelOptions& options,
                              bool imagine_gpu) {
-  const LoadOptions load_options{.dense_8bit = options.dense == DenseBits::k8, .mtp = options.mtp};
+  const LoadOptions load_options{.dense_8bit = options.dense == DenseBits::k8,
+                                 .codebook_scales_at_16 = options.arithmetic == Arithmetic::kFast,
+                                 .mtp = options.mtp};
   HS_ASSIGN_OR_RETURN(OpenModel open, open_model(directory, load_options));
   return Planner(std::move(open), options, imagine_gpu).run();
 }

@@ -168,7 +168,8 @@ Status Planner::add_task(Component component, LinearSource source, PackedMatrix&
   HS_RETURN_IF_ERROR(check_bias(source));
   mark_used(source);
   const bool may_be = may_be_8bit(component, source);
-  const PackOptions pack{.keep_16bit_at_8 = may_be && options_.dense_8bit};
+  const PackOptions pack{.keep_16bit_at_8 = may_be && options_.dense_8bit,
+                         .codebook_scales_at_16 = options_.codebook_scales_at_16};
   HS_ASSIGN_OR_RETURN(PackPlan plan, plan_packed(checkpoint_, source, pack));
   if (!plan.note.empty()) plan_.notes.push_back(fmt::format("{}: {}", source.module, plan.note));
   plan_.has_16bit_linears |= may_be;

@@ -90,7 +90,8 @@ struct ModelWeights {
 
 struct LoadOptions {
   bool dense_8bit = false;  // mixers, shared experts and lm_head stored at 16 bits become int8
-  bool mtp = false;         // load the multi-token-prediction head
+  bool codebook_scales_at_16 = false;  // see PackOptions
+  bool mtp = false;                    // load the multi-token-prediction head
   int num_threads = 1;
 };
 

@@ -24,10 +24,34 @@ int64_t bnb_kernel_group(int64_t block, int64_t cols) {
   return 0;
 }
 
+namespace {
+
+// Of the rows of a tile; Bits: of a scale.
+template <typename Bits>
+void put_block_scales(const PackedShape& shape, const std::byte* scales, int64_t block,
+                      int64_t tile, int64_t lanes, std::byte* base) {
+  for (int64_t lane = 0; lane < lanes; ++lane) {
+    const int64_t flat = (tile * kTileRows + lane) * shape.cols;
+    const std::byte* from = scales + flat / block * int64_t{sizeof(Bits)};
+    int64_t left = block - flat % block;  // of the block, a multiple of the group
+    std::byte* to = base + lane * int64_t{sizeof(Bits)};
+    for (int64_t g = 0; g < shape.num_groups(); ++g, to += shape.group_bytes()) {
+      std::memcpy(to, from, sizeof(Bits));
+      left -= shape.group;
+      if (left > 0) continue;
+      from += sizeof(Bits);
+      left = block;
+    }
+  }
+}
+
+}  // namespace
+
 void pack_bitsandbytes(const PackedShape& shape, const std::byte* bytes,
-                       std::span<const float> absmax, int64_t block, int64_t first_tile,
+                       std::span<const std::byte> scales, int64_t block, int64_t first_tile,
                        int64_t num_tiles, std::byte* dst, const PackLoops& loops) {
-  HS_CHECK(shape.code == CodeKind::kCodebook4 && shape.scale == ScaleKind::kF32 &&
+  const bool full = shape.scale == ScaleKind::kF32;
+  HS_CHECK(shape.code == CodeKind::kCodebook4 && (full || shape.scale == ScaleKind::kF16) &&
                shape.cols % shape.group == 0 && block % shape.group == 0,
            "{} columns in groups of {}, blocks of {}", shape.cols, shape.group, block);
   for (int64_t tile = first_tile; tile < first_tile + num_tiles; ++tile) {
@@ -36,19 +60,8 @@ void pack_bitsandbytes(const PackedShape& shape, const std::byte* bytes,
     if (lanes < kTileRows) std::memset(base, 0, static_cast<size_t>(shape.tile_bytes()));
     put_tile_words(shape, WordOrder::kHighFirst, bytes, shape.cols / 2, lanes, loops, base);
     bytes += lanes * shape.cols / 2;
-    for (int64_t lane = 0; lane < lanes; ++lane) {
-      const int64_t flat = (tile * kTileRows + lane) * shape.cols;
-      auto at = static_cast<size_t>(flat / block);
-      int64_t left = block - flat % block;  // of the block, a multiple of the group
-      std::byte* to = base + 4 * lane;
-      for (int64_t g = 0; g < shape.num_groups(); ++g, to += shape.group_bytes()) {
-        std::memcpy(to, &absmax[at], sizeof(float));
-        left -= shape.group;
-        if (left > 0) continue;
-        at += 1;
-        left = block;
-      }
-    }
+    const auto put = full ? put_block_scales<uint32_t> : put_block_scales<uint16_t>;
+    put(shape, scales.data(), block, tile, lanes, base);
   }
 }
 

@@ -22,10 +22,16 @@ void expand_nested_absmax(std::span<const uint8_t> codes, std::span<const float>
 // Columns per packed group so that every flat block is whole groups; 0: none fits.
 [[nodiscard]] int64_t bnb_kernel_group(int64_t block, int64_t cols);
 
-// `shape`: kCodebook4, scale kF32. Packs tiles first_tile …; `bytes` points at row first_tile·16
-// (cols is even). absmax: of the whole matrix.
+// Scales as halves are kBnbHalfFactor times the absmax, and the codebook's entries that much
+// smaller. From 2^-20 on they have eleven digits, more than any bf16 weight; what double
+// quantisation adds to them is rounded.
+inline constexpr float kBnbHalfFactor = 64.0f;
+inline constexpr float kLargestBnbHalf = 65504.0f / kBnbHalfFactor;
+
+// `shape`: kCodebook4, scale kF32, or kF16 with the factor in it. Packs tiles first_tile …; `bytes`
+// points at row first_tile·16 (cols is even). scales: of the whole matrix, as `shape` has them.
 void pack_bitsandbytes(const PackedShape& shape, const std::byte* bytes,
-                       std::span<const float> absmax, int64_t block, int64_t first_tile,
+                       std::span<const std::byte> scales, int64_t block, int64_t first_tile,
                        int64_t num_tiles, std::byte* dst, const PackLoops& loops = pack_loops());
 
 // fp32 of flat elements first … first+out.size()−1; `bytes`: of the whole matrix.

@@ -51,6 +51,10 @@ struct PackLoops {
   Widen widen_f16;
   Widen widen_f32;
 
+  // to[i] = values[i]·factor as a half, which must be able to hold it. Returns the largest
+  // magnitude of values·factor; NaN when there is one.
+  float (*halve)(const float* values, int64_t count, float factor, uint16_t* to);
+
   // codes[i] = round to even(values[i]·inverse), held within ±127, + 128; adds to `sums`. `count`
   // is a multiple of 16; `scale` is the largest magnitude / 127 as a half holds it.
   void (*quantize)(const float* values, int64_t count, float scale, float inverse, uint8_t* codes,

@@ -313,6 +313,26 @@ float widen(const std::byte* from, int64_t count, int64_t padded, float* to) {
   return largest_of(best);
 }
 
+// Adding 0.5 rounds a subnormal half to its 2^-24.
+float halve(const float* values, int64_t count, float factor, uint16_t* to) {
+  constexpr uint32_t kHalf = 0x3f000000u;
+  Ints8 best = {};
+  for (int64_t i = 0; i < count; i += 8) {
+    const int64_t left = count - i;
+    const auto from = reinterpret_cast<const std::byte*>(values + i);
+    const Floats8 value = reinterpret_cast<Floats8>(load_stored<Words8>(from, left)) * factor;
+    const auto bits = reinterpret_cast<Words8>(value);
+    const Words8 size = bits & 0x7fffffffu;
+    best = larger(best, reinterpret_cast<Ints8>(size));
+    const Words8 normal = (size - 0x38000000u + 0xfffu + ((size >> 13) & 1u)) >> 13;
+    const Words8 tiny = reinterpret_cast<Words8>(reinterpret_cast<Floats8>(size) + 0.5f) - kHalf;
+    const Words8 rounded = size < 0x38800000u ? tiny : normal;
+    const auto halves = __builtin_convertvector(((bits >> 16) & 0x8000u) | rounded, Halves8);
+    __builtin_memcpy(to + i, &halves, 2 * static_cast<size_t>(left < 8 ? left : 8));
+  }
+  return largest_of(best);
+}
+
 inline Floats8 magnitudes(Floats8 x) {
   return reinterpret_cast<Floats8>(reinterpret_cast<Words8>(x) & 0x7fffffffu);
 }
@@ -394,6 +414,7 @@ constexpr PackLoops make_pack_loops(const char* name) {
           .widen_bf16 = widen<Halves8, bf16_bits>,
           .widen_f16 = widen<Halves8, f16_bits>,
           .widen_f32 = widen<Words8, f32_bits>,
+          .halve = halve,
           .quantize = quantize};
 }
 

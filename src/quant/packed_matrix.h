@@ -20,8 +20,8 @@
 //         w = value          kF32, kF16, kBF16   (no scales; one group spans all columns)
 //         w = value·s        kFp8
 // Codes and scales are bit-exact those of the checkpoint; only their order is ours. Exceptions are
-// made by the loader on request only (16-bit modules kept as kInt8) or for shapes this layout can't
-// express, which become kF32.
+// made by the loader on request only (16-bit modules kept as kInt8, a codebook's fp32 scales as
+// halves) or for shapes this layout can't express, which become kF32.
 //
 // Source for the idea of row-interleaved tiles: measured in bench/; docs/decisions has the why.
 #pragma once

@@ -204,6 +204,71 @@ TEST(Formats, PlainWeightsKeptAt8BitsSayWhatItCost) {
   }
 }
 
+// What was a bf16 or fp16 weight is held as before, nested scales are rounded to eleven digits.
+TEST(Formats, CodebookScalesAt16BitsAreExactUnlessQuantisedTwice) {
+  const PackOptions at_16{.codebook_scales_at_16 = true};
+  int checked = 0;
+  for (const std::string& name : case_names()) {
+    if (!name.starts_with("bnb-")) continue;
+    SCOPED_TRACE(name);
+    const std::string dir = std::string(kFormats) + "/" + name;
+    const auto checkpoint = Checkpoint::open(dir).value();
+    const Json config = read_json_file(checkpoint.directory(), "config.json").value();
+    const Json description = read_json_file(checkpoint.directory(), "case.json").value();
+    const auto quant = QuantConfig::load(checkpoint.directory(), config).value();
+    PackScratch scratch;
+    for (const auto& [module, shape] : description["modules"].items()) {
+      SCOPED_TRACE(module);
+      const auto source = find_linear(checkpoint, quant, module, shape[0], shape[1]).value();
+      const auto full = pack(checkpoint, source, scratch).value();
+      const auto packed = pack(checkpoint, source, scratch, at_16).value();
+      if (full.plan.shape.code != CodeKind::kCodebook4) continue;
+      EXPECT_EQ(full.plan.shape.scale, ScaleKind::kF32);
+      EXPECT_EQ(packed.plan.shape.scale, ScaleKind::kF16);
+      EXPECT_LT(packed.plan.shape.bytes(), full.plan.shape.bytes());
+      const bool is_rounded = source.nested_scales != nullptr || name == "bnb-nf4-odd";
+      const auto want = all_rows(full), got = all_rows(packed);
+      for (size_t i = 0; i < want.size(); ++i) {
+        const float limit = is_rounded ? 0x1.01p-11f * std::fabs(want[i]) : 0.0f;
+        ASSERT_LE(std::fabs(got[i] - want[i]), limit) << i << ": " << got[i] << ", not " << want[i];
+      }
+      checked += 1;
+    }
+  }
+  EXPECT_GE(checked, 7);
+}
+
+TEST(Formats, ACodebookScaleTooLargeFor16BitsIsNamed) {
+  const fs::path dir = fs::path(::testing::TempDir()) / "large_scale";
+  fs::create_directories(dir);
+  const std::string state = R"({"quant_type":"nf4","blocksize":64,"shape":[1,128]})";
+  const std::string state_name = "m.weight.quant_state.bitsandbytes__nf4";
+  auto writer = SafetensorsWriter::create((dir / "model.safetensors").string(),
+                                          {{"m.weight", DType::kU8, {64, 1}},
+                                           {"m.weight.absmax", DType::kF32, {2}},
+                                           {"m.weight.quant_map", DType::kF32, {16}},
+                                           {state_name, DType::kU8, {std::ssize(state)}}})
+                    .value();
+  const std::vector<uint8_t> codes(64, 0x21);
+  const std::vector<float> absmax = {1023.5f, 1024.0f};
+  const std::vector<float> map(16, 0.5f);
+  for (const auto bytes :
+       {std::as_bytes(std::span(codes)), std::as_bytes(std::span(absmax)),
+        std::as_bytes(std::span(map)), std::as_bytes(std::span(state.data(), state.size()))}) {
+    ASSERT_TRUE(writer.write(bytes));
+  }
+  ASSERT_TRUE(writer.finish());
+  const auto checkpoint = Checkpoint::open(dir.string()).value();
+  PackScratch scratch;
+  const auto source = find_linear(checkpoint, {}, "m", 1, 128).value();
+  EXPECT_TRUE(pack(checkpoint, source, scratch));
+  const auto packed = pack(checkpoint, source, scratch, {.codebook_scales_at_16 = true});
+  ASSERT_FALSE(packed);
+  EXPECT_NE(packed.error().message.find("'m.weight.absmax': a scale of 1024 cannot"),
+            std::string::npos)
+      << packed.error().message;
+}
+
 // A fused tensor [E, R, C]: each slice is exactly its rows.
 TEST(Formats, FusedTensorsAreReadInSlices) {
   const fs::path dir = fs::path(::testing::TempDir()) / "fused";

@@ -99,7 +99,7 @@ std::vector<OwnedMatrix> mixed_matrices() {
   add({.code = CodeKind::kInt8, .scale = ScaleKind::kF16, .zero = 128, .rows = 5, .group = 64},
       false);
   add({.code = CodeKind::kBF16, .rows = 100, .group = 192}, false);
-  add({.code = CodeKind::kCodebook4, .scale = ScaleKind::kF32, .rows = 48, .group = 64}, false);
+  add({.code = CodeKind::kCodebook4, .scale = ScaleKind::kF16, .rows = 48, .group = 64}, false);
   for (OwnedMatrix& m : all) m.settle();
   return all;
 }

@@ -129,7 +129,7 @@ Reference reference_moe(const Experts& experts, const Routing& routing,
 std::vector<PackedShape> encodings() {
   return {{.code = CodeKind::kAffine4, .scale = ScaleKind::kF16, .has_zeros = true, .group = 32},
           {.code = CodeKind::kAffine4, .scale = ScaleKind::kBF16, .zero = 8},
-          {.code = CodeKind::kCodebook4, .scale = ScaleKind::kF32, .group = 64},
+          {.code = CodeKind::kCodebook4, .scale = ScaleKind::kF16, .group = 64},
           {.code = CodeKind::kInt8, .scale = ScaleKind::kF16, .zero = 128, .group = 128},
           {.code = CodeKind::kFp8, .scale = ScaleKind::kF32, .group = 128}};
 }

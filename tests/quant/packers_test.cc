@@ -6,9 +6,11 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -348,14 +350,19 @@ TEST(Packers, Bitsandbytes) {
       for (const int64_t block : {64, 128, 256, 4096}) {
         const int64_t group = bnb_kernel_group(block, cols);
         ASSERT_NE(group, 0);
+        const bool half = rng() % 2 == 0;
         const PackedShape shape{.code = CodeKind::kCodebook4,
-                                .scale = ScaleKind::kF32,
+                                .scale = half ? ScaleKind::kF16 : ScaleKind::kF32,
                                 .rows = rows,
                                 .cols = cols,
                                 .group = group};
         const auto codes = random_bytes(rng, rows * cols / 2);
         std::vector<float> absmax(static_cast<size_t>(ceil_div(rows * cols, block)));
         for (float& a : absmax) a = static_cast<float>(rng() % 1000) * 0.001f;
+        std::vector<uint16_t> halves(absmax.size());
+        std::transform(absmax.begin(), absmax.end(), halves.begin(), float_to_half);
+        const auto scales =
+            half ? std::as_bytes(std::span(halves)) : std::as_bytes(std::span(absmax));
         const auto want = build(
             shape,
             [&](int64_t row, int64_t col) {
@@ -370,7 +377,7 @@ TEST(Packers, Bitsandbytes) {
         for (const PackLoops* loops : all_pack_loops()) {
           auto got = dirty(shape);
           for (int64_t tile = 0; tile < shape.num_tiles(); ++tile) {
-            pack_bitsandbytes(shape, codes.data() + tile * kTileRows * cols / 2, absmax, block,
+            pack_bitsandbytes(shape, codes.data() + tile * kTileRows * cols / 2, scales, block,
                               tile, 1, got.data(), *loops);
           }
           expect_same(got, want, shape);
@@ -382,6 +389,38 @@ TEST(Packers, Bitsandbytes) {
   EXPECT_EQ(checked, 40 * 6 * 4);
   EXPECT_EQ(bnb_kernel_group(64, 72), 0);
   EXPECT_EQ(bnb_kernel_group(64, 16), 0);
+}
+
+// Every seventh half, what lies just beside it and between it and the next, all with both signs.
+TEST(Packers, HalvesAreRoundedToEven) {
+  constexpr float kFactor = 4;
+  std::vector<float> values;
+  for (uint32_t half = 0; half < 0x7bff; half += 7) {
+    const float value = half_to_float(static_cast<uint16_t>(half));
+    const float between = (value + half_to_float(static_cast<uint16_t>(half + 1))) / 2;
+    for (const float v : {value, between, std::nextafter(between, 0.0f),
+                          std::nextafter(between, 1e9f), std::nextafter(value, 1e9f)}) {
+      values.push_back(v / kFactor);
+      values.push_back(-v / kFactor);
+    }
+  }
+  for (const PackLoops* loops : all_pack_loops()) {
+    for (const size_t count : {values.size(), size_t{5}, size_t{11}}) {
+      std::vector<uint16_t> halves(count + 1, 0xa5a5);
+      const float most =
+          loops->halve(values.data(), static_cast<int64_t>(count), kFactor, halves.data());
+      float want_most = 0;
+      for (size_t i = 0; i < count; ++i) {
+        want_most = std::max(want_most, std::fabs(values[i] * kFactor));
+        ASSERT_EQ(halves[i], float_to_half(values[i] * kFactor)) << loops->name << " " << values[i];
+      }
+      EXPECT_EQ(most, want_most);
+      EXPECT_EQ(halves[count], 0xa5a5) << "past the end";
+    }
+    const float bad[] = {1.0f, std::nanf(""), 2.0f};
+    uint16_t halves[3];
+    EXPECT_TRUE(std::isnan(loops->halve(bad, 3, 1.0f, halves)));
+  }
 }
 
 TEST(Packers, NestedAbsmaxRoundsAfterEachStep) {
