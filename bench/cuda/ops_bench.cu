@@ -160,7 +160,7 @@ PackedShape shape_of(const std::string& kind, int64_t rows, int64_t cols) {
   if (kind == "bf16") return {.code = CodeKind::kBF16, .rows = rows, .cols = cols, .group = cols};
   if (kind == "nf4") {
     return {.code = CodeKind::kCodebook4,
-            .scale = ScaleKind::kF32,
+            .scale = ScaleKind::kF16,
             .rows = rows,
             .cols = cols,
             .group = 64};

@@ -149,6 +149,12 @@ TEST_F(GpuMatmulTest, EveryNumberOfTokensOfTheModelsShapes) {
            .cols = 2048,
            .group = 128},
           1, false, tokens, Arithmetic::kFast);
+    check({.code = CodeKind::kCodebook4,
+           .scale = ScaleKind::kF16,
+           .rows = 272,
+           .cols = 512,
+           .group = 64},
+          1, false, tokens, Arithmetic::kFast);
     check({.code = CodeKind::kBF16, .rows = 144, .cols = 512, .group = 512}, 2, false, tokens,
           Arithmetic::kFast);
   }
@@ -204,7 +210,7 @@ TEST_F(GpuMatmulTest, ManyOutputsOfOneInput) {
   add({.code = CodeKind::kInt8, .scale = ScaleKind::kF16, .zero = 128, .rows = 5, .group = 64},
       false);
   add({.code = CodeKind::kBF16, .rows = 100}, false);
-  add({.code = CodeKind::kCodebook4, .scale = ScaleKind::kF32, .rows = 48, .group = 64}, false);
+  add({.code = CodeKind::kCodebook4, .scale = ScaleKind::kF16, .rows = 48, .group = 64}, false);
   add({.code = CodeKind::kFp8, .scale = ScaleKind::kF32, .rows = 31, .group = 128}, false);
   for (OwnedMatrix& m : all) m.settle();
   for (const int64_t tokens : {1, 3, 16, 70}) {

@@ -226,6 +226,7 @@ std::vector<PackedShape> encodings() {
           {.code = CodeKind::kAffine4, .scale = ScaleKind::kF16, .zero = 8, .group = 128},
           {.code = CodeKind::kAffine4, .scale = ScaleKind::kBF16, .zero = 8, .group = 40},
           {.code = CodeKind::kAffine4, .scale = ScaleKind::kBF16, .zero = 8},
+          {.code = CodeKind::kCodebook4, .scale = ScaleKind::kF16, .group = 64},
           {.code = CodeKind::kCodebook4, .scale = ScaleKind::kF32, .group = 64},
           {.code = CodeKind::kInt8, .scale = ScaleKind::kF16, .zero = 128, .group = 128},
           {.code = CodeKind::kFp8, .scale = ScaleKind::kF32, .group = 128},
@@ -263,7 +264,7 @@ TEST_F(GpuMoeTest, TheModelsShapes) {
 TEST_F(GpuMoeTest, LongRows) {
   const std::vector<PackedShape> codes = {
       {.code = CodeKind::kAffine4, .scale = ScaleKind::kF16, .has_zeros = true, .group = 32},
-      {.code = CodeKind::kCodebook4, .scale = ScaleKind::kF32, .group = 64},
+      {.code = CodeKind::kCodebook4, .scale = ScaleKind::kF16, .group = 64},
       {.code = CodeKind::kInt8, .scale = ScaleKind::kF16, .zero = 128, .group = 128},
       {.code = CodeKind::kInt8, .scale = ScaleKind::kF32, .zero = 128}};
   for (const PackedShape& code : codes) {

@@ -395,18 +395,14 @@ __device__ inline GroupRows group_rows(const TileLayout& f, const StoredRows& st
   return group_rows_of<kCode>(f, scale[0], scale[1], stored.zero, codebook_step);
 }
 
-// The same where scales have 16 bits, a codebook's 32.
+// The same where scales have 16 bits.
 template <CodeKind kCode>
 __device__ inline StoredRows load_usual_rows(const TileLayout& f, const std::byte* group,
                                              int lane) {
   StoredRows rows = {};
-  if constexpr (kCode == CodeKind::kCodebook4) {
-    rows.scale = __ldg(reinterpret_cast<const uint2*>(group) + lane / 4);
-  } else {
-    rows.scale.x = __ldg(reinterpret_cast<const uint32_t*>(group) + lane / 4);
-    if (f.has_zeros) {
-      rows.zero = __ldg(reinterpret_cast<const uint16_t*>(group + f.zeros_offset) + lane / 4);
-    }
+  rows.scale.x = __ldg(reinterpret_cast<const uint32_t*>(group) + lane / 4);
+  if (kCode != CodeKind::kCodebook4 && f.has_zeros) {
+    rows.zero = __ldg(reinterpret_cast<const uint16_t*>(group + f.zeros_offset) + lane / 4);
   }
   return rows;
 }
@@ -414,10 +410,6 @@ template <CodeKind kCode>
 __device__ inline GroupRows usual_group_rows(const TileLayout& f, const StoredRows& stored,
                                              float codebook_step) {
   const uint32_t bits = stored.scale.x;
-  if constexpr (kCode == CodeKind::kCodebook4) {
-    return group_rows_of<kCode>(f, __uint_as_float(bits), __uint_as_float(stored.scale.y), 0,
-                                codebook_step);
-  }
   const bool half = f.scale == ScaleKind::kF16;
   const float first = half ? half_bits(bits) : __uint_as_float(bits << 16);
   const float second = half ? half_bits(bits >> 16) : __uint_as_float(bits & 0xffff0000u);

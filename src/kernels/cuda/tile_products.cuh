@@ -85,14 +85,13 @@ struct GroupPart {
 };
 
 // How the codes of a kind usually come: groups of whole batches (kBatch sub-blocks), and scales of
-// 16 bits, of a codebook's 32. Code for that has no conditions between its loads and products.
+// 16 bits. Code for that has no conditions between its loads and products.
 template <CodeKind kCode>
 inline constexpr int kUsualBatch = kCode == CodeKind::kCodebook4 ? 2 : 4;
 template <CodeKind kCode>
 __device__ inline bool is_usual(const TileLayout& f) {
-  if (f.group % (kSubBlock * kUsualBatch<kCode>) != 0) return false;
-  if constexpr (kCode == CodeKind::kCodebook4) return f.scale == ScaleKind::kF32;
-  return f.scale == ScaleKind::kF16 || f.scale == ScaleKind::kBF16;
+  return f.group % (kSubBlock * kUsualBatch<kCode>) == 0 &&
+         (f.scale == ScaleKind::kF16 || f.scale == ScaleKind::kBF16);
 }
 
 // A warp's way through the codes of some tiles: groups first, first + stride, … of each. Codes come
