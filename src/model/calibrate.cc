@@ -19,7 +19,6 @@ namespace {
 constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr int64_t kDeviceBytes = 512 * kMiB;
 constexpr int64_t kPinnedBytes = 64 * kMiB;
-constexpr int64_t kHostBytes = 512 * kMiB;
 constexpr int kRounds = 3;
 constexpr int kCopiesBesideReads = 12;  // 15 to 60 ms of copies
 
@@ -46,12 +45,12 @@ uint64_t sum_words(const uint64_t* words, int64_t count) {
 // RAM that every worker has touched a part of and reads again.
 class HostReader {
  public:
-  static Result<HostReader> create(cpu::WorkerPool& pool) {
+  static Result<HostReader> create(cpu::WorkerPool& pool, int64_t bytes) {
     HostReader reader(pool);
-    HS_ASSIGN_OR_RETURN(reader.memory_, HugeBuffer::allocate(kHostBytes));
+    HS_ASSIGN_OR_RETURN(reader.memory_, HugeBuffer::allocate(bytes));
     reader.sums_.resize(static_cast<size_t>(pool.num_threads()) * 8);
     pool.run([&](int worker, int num_workers) {
-      const int64_t share = kHostBytes / num_workers / 64 * 64;
+      const int64_t share = bytes / num_workers / 64 * 64;
       std::memset(reader.memory_.data() + worker * share, 1, static_cast<size_t>(share));
     });
     return reader;
@@ -59,7 +58,7 @@ class HostReader {
   // Bytes that the next piece had.
   int64_t read() {
     constexpr int64_t kPieces = 8;
-    const int64_t share = kHostBytes / pool_.num_threads() / 64 * 64;
+    const int64_t share = memory_.size() / pool_.num_threads() / 64 * 64;
     const int64_t part = share / kPieces / 64 * 64;
     const int64_t at = piece_++ % kPieces * part;
     pool_.run([&](int worker, int) {
@@ -247,9 +246,9 @@ MachineRates typical_rates() {
 }
 
 Result<MachineRates> calibrate(cuda::Runtime& runtime, cpu::WorkerPool& pool,
-                               std::vector<std::string>* notes) {
+                               std::vector<std::string>* notes, int64_t ram_bytes) {
   MachineRates rates = typical_rates();
-  Result<HostReader> reader = HostReader::create(pool);
+  Result<HostReader> reader = HostReader::create(pool, ram_bytes);
   if (reader) measure_host(*reader, rates);
   HS_RETURN_IF_ERROR(forgive(reader ? Status{} : fail(reader.error()), "RAM", notes));
   Probe probe(runtime);

@@ -11,6 +11,7 @@
 // microseconds whatever it reads.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -24,10 +25,11 @@ namespace hotset {
 // A desktop: 16 cores, two channels of DDR5, a card with 16 GB on PCIe 4 x16.
 [[nodiscard]] MachineRates typical_rates();
 
-// Takes up to 512 MiB of device memory, as much RAM and 64 MiB pinned, and gives all back. A part
-// that cannot be measured keeps its typical rate, and is told in `notes`; fails only when the
+// Takes up to 512 MiB of device memory, `ram_bytes` of RAM and 64 MiB pinned, and gives all back. A
+// part that cannot be measured keeps its typical rate, and is told in `notes`; fails only when the
 // device is lost.
 Result<MachineRates> calibrate(cuda::Runtime& runtime, cpu::WorkerPool& pool,
-                               std::vector<std::string>* notes);
+                               std::vector<std::string>* notes,
+                               int64_t ram_bytes = int64_t{512} << 20);
 
 }  // namespace hotset

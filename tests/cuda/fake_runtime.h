@@ -1,12 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// A GPU for machines without one: memory is host memory, copies happen at once, kernels do nothing,
-// and any call can be made to fail. It counts what is alive, so that a test sees leaks.
+// A GPU for machines without one: memory is host memory, copies happen at once, kernels do nothing
+// unless a test plays them, and any call can be made to fail. It counts what is alive, so that a
+// test sees leaks.
+//
+// A graph keeps what was put on its stream while it was captured. Launched, it runs in a thread of
+// its own, as on a GPU: the caller can answer it meanwhile. What comes on that stream afterwards
+// waits for its end.
 #pragma once
 
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
+#include <memory>
 #include <string>
+#include <thread>
+#include <utility>
+#include <vector>
 
 #include "cuda/runtime.h"
 
@@ -14,6 +24,8 @@ namespace hotset::testing {
 
 class FakeRuntime final : public cuda::Runtime {
  public:
+  using Work = std::function<void()>;
+
   // *num_leaked: allocations, pins, streams, events and graphs that are alive when the runtime
   // ends.
   explicit FakeRuntime(int64_t total_bytes, int64_t* num_leaked = nullptr)
@@ -28,20 +40,28 @@ class FakeRuntime final : public cuda::Runtime {
   }
 
   ~FakeRuntime() override {
+    drain();
     if (num_leaked_ != nullptr) *num_leaked_ = num_alive_;
   }
   FakeRuntime(const FakeRuntime&) = delete;
   FakeRuntime& operator=(const FakeRuntime&) = delete;
 
-  // The n-th call from now that can fail does, counted from 0; −1: none.
+  // The n-th call from now that can fail does, counted from 0; −1: none. From one that loses the
+  // device on, all fail.
   void fail_call(int64_t n, ErrorKind kind = ErrorKind::kInternal) {
     fail_in_ = n;
     failure_ = kind;
     num_calls_ = 0;
   }
+  // The next call of this name fails.
+  void fail_next(std::string name) { fail_name_ = std::move(name); }
   // Memory that exists already is never pinned.
   void refuse_to_pin() { pins_ = false; }
+  // What a launch does when its stream comes to it; an empty Work: nothing. Asked while the
+  // launch's arguments are alive.
+  void play_kernels(std::function<Work(const cuda::Launch&)> play) { play_ = std::move(play); }
   [[nodiscard]] int64_t num_allocations() const { return num_allocations_; }
+  [[nodiscard]] int64_t num_graphs_made() const { return num_graphs_made_; }
   [[nodiscard]] int64_t num_calls() const { return num_calls_; }
   [[nodiscard]] const std::string& failed_call() const { return failed_call_; }
 
@@ -73,13 +93,17 @@ class FakeRuntime final : public cuda::Runtime {
 
   Result<cuda::Stream> create_stream() override {
     HS_RETURN_IF_ERROR(born("cudaStreamCreateWithFlags"));
-    return cuda::Stream{this};
+    return cuda::Stream{new_handle()};
   }
   void destroy(cuda::Stream /*stream*/) override { --num_alive_; }
-  Status synchronize(cuda::Stream /*stream*/) override { return call("cudaStreamSynchronize"); }
+  Status synchronize(cuda::Stream stream) override {
+    HS_RETURN_IF_ERROR(call("cudaStreamSynchronize"));
+    reach(stream);
+    return {};
+  }
   Result<cuda::Event> create_event() override {
     HS_RETURN_IF_ERROR(born("cudaEventCreate"));
-    return cuda::Event{this};
+    return cuda::Event{new_handle()};
   }
   void destroy(cuda::Event /*event*/) override { --num_alive_; }
   Status record(cuda::Event /*event*/, cuda::Stream /*stream*/) override {
@@ -96,34 +120,62 @@ class FakeRuntime final : public cuda::Runtime {
     HS_RETURN_IF_ERROR(call("cudaEventQuery"));
     return true;
   }
-  Result<double> elapsed_seconds(cuda::Event /*begin*/, cuda::Event /*end*/) override { return 0; }
-  Status copy(void* to, const void* from, int64_t bytes, cuda::Stream /*stream*/) override {
+  Result<double> elapsed_seconds(cuda::Event /*begin*/, cuda::Event /*end*/) override {
+    HS_RETURN_IF_ERROR(call("cudaEventElapsedTime"));
+    return 1e-4;
+  }
+  Status copy(void* to, const void* from, int64_t bytes, cuda::Stream stream) override {
     HS_RETURN_IF_ERROR(call("cudaMemcpyAsync"));
-    std::memcpy(to, from, static_cast<size_t>(bytes));
+    put(stream, [=] { std::memcpy(to, from, static_cast<size_t>(bytes)); });
     return {};
   }
-  Status fill(void* to, int byte, int64_t bytes, cuda::Stream /*stream*/) override {
+  Status fill(void* to, int byte, int64_t bytes, cuda::Stream stream) override {
     HS_RETURN_IF_ERROR(call("cudaMemsetAsync"));
-    std::memset(to, byte, static_cast<size_t>(bytes));
+    put(stream, [=] { std::memset(to, byte, static_cast<size_t>(bytes)); });
     return {};
   }
-  Status launch(const cuda::Launch& launch, cuda::Stream /*stream*/) override {
-    return call(launch.name);
+  Status launch(const cuda::Launch& launch, cuda::Stream stream) override {
+    HS_RETURN_IF_ERROR(call(launch.name));
+    if (Work work = play_ ? play_(launch) : Work{}; work) put(stream, std::move(work));
+    return {};
   }
-  Status begin_capture(cuda::Stream /*stream*/) override { return call("cudaStreamBeginCapture"); }
+  Status begin_capture(cuda::Stream stream) override {
+    HS_RETURN_IF_ERROR(call("cudaStreamBeginCapture"));
+    captured_ = stream.handle;
+    nodes_ = std::make_unique<Nodes>();
+    return {};
+  }
   Result<cuda::Graph> end_capture(cuda::Stream /*stream*/) override {
+    captured_ = nullptr;
     HS_RETURN_IF_ERROR(born("cudaStreamEndCapture"));
-    return cuda::Graph{this};
+    ++num_graphs_made_;
+    return cuda::Graph{nodes_.release()};
   }
-  Status launch(cuda::Graph /*graph*/, cuda::Stream /*stream*/) override {
-    return call("cudaGraphLaunch");
+  Status launch(cuda::Graph graph, cuda::Stream stream) override {
+    HS_RETURN_IF_ERROR(call("cudaGraphLaunch"));
+    drain();
+    busy_ = stream.handle;
+    replay_ = std::thread([nodes = static_cast<const Nodes*>(graph.handle)] {
+      for (const Work& work : *nodes) work();
+    });
+    return {};
   }
-  void destroy(cuda::Graph /*graph*/) override { --num_alive_; }
+  void destroy(cuda::Graph graph) override {
+    drain();
+    delete static_cast<Nodes*>(graph.handle);
+    --num_alive_;
+  }
 
  private:
+  using Nodes = std::vector<Work>;
+
   Status call(const char* name) {
-    if (num_calls_++ != fail_in_) return {};
-    failed_call_ = name;
+    const int64_t n = num_calls_++;
+    const bool lost = failure_ == ErrorKind::kDeviceLost && fail_in_ >= 0 && n > fail_in_;
+    const bool named = !fail_name_.empty() && fail_name_ == name;
+    if (n != fail_in_ && !lost && !named) return {};
+    if (named) fail_name_.clear();
+    if (!lost) failed_call_ = name;
     return fail(std::string(name) + ": a failure for a test", failure_);
   }
   Status born(const char* name) {
@@ -131,6 +183,23 @@ class FakeRuntime final : public cuda::Runtime {
     ++num_alive_;
     return {};
   }
+  // Recorded, or done at once.
+  void put(cuda::Stream stream, Work work) {
+    if (captured_ != nullptr && captured_ == stream.handle) {
+      nodes_->push_back(std::move(work));
+      return;
+    }
+    reach(stream);
+    work();
+  }
+  void reach(cuda::Stream stream) {
+    if (busy_ == stream.handle) drain();
+  }
+  void drain() {
+    if (replay_.joinable()) replay_.join();
+    busy_ = nullptr;
+  }
+  void* new_handle() { return reinterpret_cast<void*>(++last_handle_); }
   Result<void*> take(int64_t bytes) {
     void* data = std::calloc(static_cast<size_t>(bytes), 1);
     if (data == nullptr) return fail("calloc", ErrorKind::kResource);
@@ -149,13 +218,21 @@ class FakeRuntime final : public cuda::Runtime {
   int64_t free_bytes_;
   int64_t* num_leaked_;
   int64_t fail_in_ = -1;
+  std::string fail_name_;
   ErrorKind failure_ = ErrorKind::kInternal;
   int64_t num_calls_ = 0;
   int64_t num_alive_ = 0;
   int64_t num_allocations_ = 0;
+  int64_t num_graphs_made_ = 0;
   bool pins_ = true;
   std::string failed_call_;
   std::map<void*, int64_t> sizes_;
+  uintptr_t last_handle_ = 0;
+  std::function<Work(const cuda::Launch&)> play_;
+  void* captured_ = nullptr;  // the stream's handle
+  std::unique_ptr<Nodes> nodes_;
+  void* busy_ = nullptr;  // the stream of the graph that runs
+  std::thread replay_;
 };
 
 }  // namespace hotset::testing

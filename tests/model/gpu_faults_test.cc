@@ -2,120 +2,17 @@
 // What a GPU backend does when the CUDA runtime fails, call by call; no GPU is needed. A failure
 // while it is made leaves nothing behind; a failure in a step ends that step, and the next one
 // works.
+#include "model/gpu_faults.h"
+
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <memory>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "checkpoint/json_file.h"
-#include "cuda/fake_runtime.h"
-#include "experts/routing_profile.h"
-#include "model/calibrate.h"
-#include "model/gpu_backend.h"
-#include "model/gpu_plan.h"
-#include "model/model_plan.h"
-
 namespace hotset {
 namespace {
-
-using testing::FakeRuntime;
-
-constexpr int64_t kGpuBytes = int64_t{4} << 30;
-const std::string kDirectory = "golden/models/gptq";
-
-// A loaded model whose backend a test makes as often as it likes.
-class GpuFaults : public ::testing::Test {
- protected:
-  void SetUp() override {
-    auto checkpoint = Checkpoint::open(kDirectory);
-    ASSERT_TRUE(checkpoint) << checkpoint.error().message;
-    checkpoint_.emplace(std::move(*checkpoint));
-    auto json = read_json_file(checkpoint_->directory(), "config.json");
-    ASSERT_TRUE(json);
-    auto config = parse_model_config(*json, "config.json");
-    ASSERT_TRUE(config) << config.error().message;
-    config_ = std::move(*config);
-    auto quant = QuantConfig::load(checkpoint_->directory(), *json);
-    ASSERT_TRUE(quant);
-    quant_.emplace(std::move(*quant));
-    rope_ = make_rope_table({.rotary_dims = config_.rotary_dim()});
-  }
-  [[nodiscard]] std::unique_ptr<ModelWeights> weights() {
-    auto plan = plan_weights(*checkpoint_, *quant_, config_, {});
-    EXPECT_TRUE(plan);
-    auto weights = load_weights(*checkpoint_, std::move(*plan), {}, {}, nullptr);
-    EXPECT_TRUE(weights);
-    return std::move(*weights);
-  }
-  // Keeps a view of the runtime, which the backend owns.
-  Result<std::unique_ptr<GpuBackend>> create(int64_t failing_call, int64_t max_slots = -1,
-                                             bool pins = true) {
-    auto runtime = std::make_unique<FakeRuntime>(kGpuBytes, &num_leaked_);
-    runtime_ = runtime.get();
-    if (!pins) runtime->refuse_to_pin();
-    const GpuBackendOptions options = options_with(max_slots);
-    HS_ASSIGN_OR_RETURN(const GpuPlan plan, plan_for(options, kGpuBytes));
-    runtime->fail_call(failing_call);
-    return GpuBackend::create(std::move(runtime), config_, rope_, pool_, weights(), options, plan);
-  }
-  Result<GpuPlan> plan_for(const GpuBackendOptions& options, int64_t gpu_bytes) {
-    auto weight_plan = plan_weights(*checkpoint_, *quant_, config_, {});
-    EXPECT_TRUE(weight_plan);
-    const GpuForm form = gpu_form(config_, *weight_plan, 16, options, 8);
-    return plan_gpu(config_, {&form, 1}, options,
-                    {.num_sms = 8,
-                     .gpu_free_bytes = gpu_bytes,
-                     .ram_available_bytes = int64_t{64} << 30,
-                     .rates = typical_rates()});
-  }
-  [[nodiscard]] GpuBackendOptions options_with(int64_t max_slots) const {
-    return {.isa = cpu::detect_isa(),
-            .max_context = 256,
-            .prefill_chunk = 64,
-            .max_num_seqs = 2,
-            .max_slots = max_slots,
-            .expert_profile = profile_ ? &*profile_ : nullptr};
-  }
-  // One in which each layer chose experts 5, 2 and 4, in this order of frequency.
-  [[nodiscard]] RoutingProfile some_profile() const {
-    auto profile = RoutingProfile::create(routing_shape(config_));
-    EXPECT_TRUE(profile) << profile.error().message;
-    for (int32_t layer = 0; layer < profile->num_layers(); ++layer) {
-      for (const uint16_t other : std::vector<uint16_t>{2, 2, 2, 4}) {
-        profile->add(layer, std::vector<uint16_t>{5, other});
-      }
-    }
-    profile->add_tokens(4);
-    return std::move(*profile);
-  }
-  // Prefill of more tokens than are shared with the CPU, then two decode steps.
-  static Status run(GpuBackend& backend, int num_decode_steps) {
-    HS_ASSIGN_OR_RETURN(SequenceCache cache,
-                        SequenceCache::create(backend.pages(), backend.states()));
-    HS_RETURN_IF_ERROR(cache.reserve(64));
-    std::vector<float> logits(static_cast<size_t>(1) << 16);
-    const std::vector<int32_t> prompt(20, 3);
-    const SequencePart first{&cache, prompt};
-    HS_RETURN_IF_ERROR(backend.forward({&first, 1}, 1, logits.data()));
-    for (int i = 0; i < num_decode_steps; ++i) {
-      const SequencePart next{&cache, std::span(prompt).first(1)};
-      HS_RETURN_IF_ERROR(backend.forward({&next, 1}, 1, logits.data()));
-    }
-    return {};
-  }
-
-  std::optional<Checkpoint> checkpoint_;
-  std::optional<QuantConfig> quant_;
-  ModelConfig config_;
-  RopeTable rope_;
-  std::optional<RoutingProfile> profile_;
-  cpu::WorkerPool pool_{1};
-  FakeRuntime* runtime_ = nullptr;
-  int64_t num_leaked_ = 0;
-};
 
 TEST_F(GpuFaults, EveryCallThatFailsWhileABackendIsMadeIsReported) {
   ASSERT_TRUE(create(-1));
@@ -140,7 +37,7 @@ TEST_F(GpuFaults, EveryCallThatFailsWhileABackendIsMadeIsReported) {
 
 TEST_F(GpuFaults, EveryCallThatFailsInAStepEndsThatStepOnly) {
   for (const int64_t max_slots : {int64_t{-1}, int64_t{0}}) {
-    const int num_decode_steps = max_slots == 0 ? 0 : 2;  // no kernel here asks for its experts
+    const int num_decode_steps = max_slots == 0 ? 0 : 2;  // shared: gpu_shared_faults_test.cc
     auto made = create(-1, max_slots);
     ASSERT_TRUE(made) << made.error().message;
     GpuBackend& backend = **made;
@@ -228,7 +125,7 @@ TEST_F(GpuFaults, RoutersAreHeardOnceAStepAndLayer) {
     auto made = create(-1, max_slots);
     ASSERT_TRUE(made) << made.error().message;
     GpuBackend& backend = **made;
-    ASSERT_TRUE(run(backend, max_slots == 0 ? 0 : 2)) << "steps are recorded before";
+    ASSERT_TRUE(run(backend, 2)) << "steps are recorded before";
     std::vector<int64_t> heard(static_cast<size_t>(config_.num_hidden_layers));
     const auto listen = [&] {
       return backend.listen_to_routing(
@@ -241,7 +138,7 @@ TEST_F(GpuFaults, RoutersAreHeardOnceAStepAndLayer) {
     EXPECT_FALSE(listen()) << "no memory for them";
     runtime_->fail_call(-1);
     ASSERT_TRUE(listen());
-    const int num_steps = max_slots == 0 ? 0 : 2;
+    const int num_steps = 2;
     for (int64_t round = 1; round <= 3; ++round) {
       ASSERT_TRUE(run(backend, num_steps));
       for (const int64_t tokens : heard) EXPECT_EQ(tokens, round * (20 + num_steps));
@@ -267,7 +164,7 @@ TEST_F(GpuFaults, RefusedPinningIsSaidAndSurvived) {
     ASSERT_EQ((*made)->notes().size(), 1u);
     EXPECT_NE((*made)->notes()[0].find("cudaHostRegister: not permitted"), std::string::npos);
     EXPECT_NE((*made)->notes()[0].find("ulimit -l"), std::string::npos);
-    EXPECT_TRUE(run(**made, max_slots == 0 ? 0 : 2));
+    EXPECT_TRUE(run(**made, 2));
     made->reset();
     EXPECT_EQ(num_leaked_, 0);
   }
@@ -278,7 +175,7 @@ TEST_F(GpuFaults, NoStepAllocatesOnTheGpu) {
     auto made = create(-1, max_slots);
     ASSERT_TRUE(made) << made.error().message;
     const int64_t before = runtime_->num_allocations();
-    for (int i = 0; i < 3; ++i) ASSERT_TRUE(run(**made, max_slots == -1 ? 4 : 0));
+    for (int i = 0; i < 3; ++i) ASSERT_TRUE(run(**made, 4));
     EXPECT_EQ(runtime_->num_allocations(), before) << max_slots << " slots at most";
   }
 }
