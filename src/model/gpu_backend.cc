@@ -30,6 +30,14 @@ void join_groups(std::span<const cuda::LogitGroup> groups, LogitsHead& head) {
   }
 }
 
+// A step failed, and waiting for what it left on the stream fails as well: an error that stays,
+// whatever its code. Without an end every request would fail from now on.
+Error device_lost(const Error& step, const Error& waiting) {
+  if (step.kind == ErrorKind::kDeviceLost) return step;
+  return {ErrorKind::kDeviceLost, fmt::format("{}; the GPU can't be waited for either ({})",
+                                              step.message, waiting.message)};
+}
+
 }  // namespace
 
 GpuBackend::GpuBackend(std::unique_ptr<cuda::Runtime> runtime, const ModelConfig& config,
@@ -406,9 +414,10 @@ Status GpuBackend::forward(std::span<const SequencePart> parts, int64_t num_logi
     // What this step put on the stream must not touch memory that the next one hands out.
     const Status drained = runtime_->synchronize(queue_.stream);
     queue_.status = {};
-    if (drained) (void)experts_->recover();
+    if (!drained) return fail(device_lost(status.error(), drained.error()));
+    (void)experts_->recover();
     give_up_trial(num_tokens);
-    return fail(drained ? status.error() : drained.error());
+    return status;
   }
   if (logits != nullptr) {
     std::memcpy(logits, logits_host_.data(),

@@ -26,12 +26,13 @@ std::vector<char*> pointers_to(std::vector<std::string>& strings) {
   return out;
 }
 
-[[noreturn]] void become(std::vector<std::string> args, std::vector<std::string> environment) {
-  args.insert(args.begin(), HOTSET_BINARY);
+[[noreturn]] void become(const std::string& binary, std::vector<std::string> args,
+                         std::vector<std::string> environment) {
+  args.insert(args.begin(), binary);
   environment.emplace_back("PATH=/usr/bin:/bin");
   auto argv = pointers_to(args);
   auto envp = pointers_to(environment);
-  ::execve(HOTSET_BINARY, argv.data(), envp.data());
+  ::execve(binary.c_str(), argv.data(), envp.data());
   ::_exit(127);
 }
 
@@ -61,7 +62,7 @@ ProgramResult run_program(const std::vector<std::string>& args, const std::strin
     ::dup2(out[1], 1);
     ::dup2(err[1], 2);
     for (const int fd : {in[0], in[1], out[0], out[1], err[0], err[1]}) ::close(fd);
-    become(args, environment);
+    become(HOTSET_BINARY, args, environment);
   }
   for (const int fd : {in[0], out[1], err[1]}) ::close(fd);
   std::signal(SIGPIPE, SIG_IGN);
@@ -92,7 +93,8 @@ ProgramResult run_program(const std::vector<std::string>& args, const std::strin
   return result;
 }
 
-BackgroundProgram::BackgroundProgram(const std::vector<std::string>& args) {
+BackgroundProgram::BackgroundProgram(const std::vector<std::string>& args,
+                                     const std::string& binary) {
   char name[] = "/tmp/hotset-test-XXXXXX";
   const int fd = ::mkstemp(name);
   HS_CHECK(fd >= 0, "no temporary file");
@@ -101,7 +103,7 @@ BackgroundProgram::BackgroundProgram(const std::vector<std::string>& args) {
   if (pid_ == 0) {
     ::dup2(fd, 2);
     ::close(fd);
-    become(args, {});
+    become(binary, args, {});
   }
   ::close(fd);
 }

@@ -22,10 +22,11 @@ struct ProgramResult {
                                         const std::string& input = {},
                                         const std::vector<std::string>& environment = {});
 
-// The binary under test in the background; its standard error goes to a file.
+// The binary under test, or another one, in the background; its standard error goes to a file.
 class BackgroundProgram {
  public:
-  explicit BackgroundProgram(const std::vector<std::string>& args);
+  explicit BackgroundProgram(const std::vector<std::string>& args,
+                             const std::string& binary = HOTSET_BINARY);
   ~BackgroundProgram();
   BackgroundProgram(const BackgroundProgram&) = delete;
   BackgroundProgram& operator=(const BackgroundProgram&) = delete;

@@ -46,13 +46,20 @@ class FakeRuntime final : public cuda::Runtime {
   FakeRuntime(const FakeRuntime&) = delete;
   FakeRuntime& operator=(const FakeRuntime&) = delete;
 
-  // The n-th call from now that can fail does, counted from 0; −1: none. From one that loses the
-  // device on, all fail.
+  // The n-th call from now that can fail does, counted from 0; −1: none.
   void fail_call(int64_t n, ErrorKind kind = ErrorKind::kInternal) {
     fail_in_ = n;
     failure_ = kind;
     num_calls_ = 0;
+    stays_ = false;
   }
+  // As the n-th call, and every call after it: an error that stays.
+  void fail_from_call(int64_t n, ErrorKind kind) {
+    fail_call(n, kind);
+    stays_ = true;
+  }
+  // The device is lost from the first call on at which this is so.
+  void lose_when(std::function<bool()> is_lost) { is_lost_ = std::move(is_lost); }
   // The next call of this name fails.
   void fail_next(std::string name) { fail_name_ = std::move(name); }
   // Memory that exists already is never pinned.
@@ -171,11 +178,14 @@ class FakeRuntime final : public cuda::Runtime {
 
   Status call(const char* name) {
     const int64_t n = num_calls_++;
-    const bool lost = failure_ == ErrorKind::kDeviceLost && fail_in_ >= 0 && n > fail_in_;
+    if (is_lost_ && is_lost_()) {
+      return fail(std::string(name) + ": lost for a test", ErrorKind::kDeviceLost);
+    }
+    const bool again = stays_ && n > fail_in_;
     const bool named = !fail_name_.empty() && fail_name_ == name;
-    if (n != fail_in_ && !lost && !named) return {};
+    if (n != fail_in_ && !again && !named) return {};
     if (named) fail_name_.clear();
-    if (!lost) failed_call_ = name;
+    if (!again) failed_call_ = name;
     return fail(std::string(name) + ": a failure for a test", failure_);
   }
   Status born(const char* name) {
@@ -219,6 +229,8 @@ class FakeRuntime final : public cuda::Runtime {
   int64_t* num_leaked_;
   int64_t fail_in_ = -1;
   std::string fail_name_;
+  bool stays_ = false;
+  std::function<bool()> is_lost_;
   ErrorKind failure_ = ErrorKind::kInternal;
   int64_t num_calls_ = 0;
   int64_t num_alive_ = 0;

@@ -67,7 +67,11 @@ class GpuFaults : public ::testing::Test {
         [exchange](const cuda::Launch& launch) { return exchange->play(launch); });
     const GpuBackendOptions options = options_with(max_slots);
     HS_ASSIGN_OR_RETURN(const GpuPlan plan, plan_for(options, kGpuBytes));
-    runtime->fail_call(failing_call, kind);
+    if (kind == ErrorKind::kDeviceLost) {
+      runtime->fail_from_call(failing_call, kind);
+    } else {
+      runtime->fail_call(failing_call, kind);
+    }
     return GpuBackend::create(std::move(runtime), config_, rope_, pool_, weights(), options, plan);
   }
   Result<GpuPlan> plan_for(const GpuBackendOptions& options, int64_t gpu_bytes) {

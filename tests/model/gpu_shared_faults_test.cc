@@ -156,29 +156,31 @@ TEST_F(SharedSteps, EveryCallThatFailsInALongPromptEndsThatPromptOnly) {
   }
 }
 
-// Wherever the device is lost, the step says that it is lost, whatever comes after; nothing hangs,
-// and what was taken is given back.
+// Wherever the device is lost, the step says that it is lost, whatever code the error has that
+// stays; so do all steps after it. Nothing hangs, and what was taken is given back.
 TEST_F(SharedSteps, ALostDeviceIsToldAsSuchFromEveryCall) {
-  for (const int64_t slots : {int64_t{-1}, int64_t{8}}) {
-    fetch_share_ = 0.5;
-    bool ended = false;
-    for (int64_t n = 0; !ended; n += 9) {  // every call would take seconds
-      ASSERT_LT(n, 100000);
-      auto made = create(-1, slots);
-      ASSERT_TRUE(made) << made.error().message;
-      runtime_->fail_call(n, ErrorKind::kDeviceLost);
-      const Status status = run(**made, 2);
-      ended = runtime_->num_calls() <= n;
-      if (!ended) {
-        ASSERT_FALSE(status) << runtime_->failed_call() << " went unnoticed";
-        EXPECT_EQ(status.error().kind, ErrorKind::kDeviceLost)
-            << runtime_->failed_call() << ": " << status.error().message;
+  fetch_share_ = 0.5;
+  for (const ErrorKind kind :
+       {ErrorKind::kDeviceLost, ErrorKind::kInternal, ErrorKind::kResource}) {
+    for (const int64_t slots : {int64_t{-1}, int64_t{8}}) {
+      for (int64_t n = 0, calls = n + 1; n < calls; n += 19) {  // every call would take seconds
+        auto made = create(-1, slots);
+        ASSERT_TRUE(made) << made.error().message;
+        runtime_->fail_from_call(n, kind);
+        const Status status = run(**made, 2);
         const Status next = run(**made, 1);
-        ASSERT_FALSE(next);
-        EXPECT_EQ(next.error().kind, ErrorKind::kDeviceLost) << next.error().message;
+        if (status) break;  // a step has fewer calls
+        calls = n + 20;
+        for (const Status& s : {status, next}) {
+          ASSERT_FALSE(s) << runtime_->failed_call() << " went unnoticed";
+          EXPECT_EQ(s.error().kind, ErrorKind::kDeviceLost)
+              << runtime_->failed_call() << ": " << s.error().message;
+          EXPECT_NE(s.error().message.find("a failure for a test"), std::string::npos)
+              << s.error().message;
+        }
+        made->reset();
+        EXPECT_EQ(num_leaked_, 0);
       }
-      made->reset();
-      EXPECT_EQ(num_leaked_, 0);
     }
   }
 }
@@ -208,7 +210,11 @@ TEST(Calibration, EveryCallThatFailsIsToldOrEndsIt) {
       int64_t num_leaked = 0;
       std::vector<std::string> notes;
       auto runtime = std::make_unique<FakeRuntime>(int64_t{8} << 20, &num_leaked);
-      runtime->fail_call(n, kind);
+      if (kind == ErrorKind::kDeviceLost) {
+        runtime->fail_from_call(n, kind);
+      } else {
+        runtime->fail_call(n, kind);
+      }
       const auto rates = calibrate(*runtime, pool, &notes, kRamBytes);
       const bool ended = runtime->num_calls() <= n;
       const std::string call = runtime->failed_call();
