@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds, tests and measures hotset on a machine with an NVIDIA GPU, in about ten minutes:
+# Builds, tests and measures hotset on a machine with an NVIDIA GPU:
 #   build      Release, for this GPU's architecture alone
 #   tests      every CUDA operation and the whole model on the GPU, against the CPU
-#   sanitizer  compute-sanitizer over a few of them, where it is installed
 #   decode prefill zipf nf4
 #              rows of `hotset bench` on synthetic checkpoints with the 80B's shapes, which are written first
-# Writes table.md, results.json and log.txt into a folder. Exits 0 when all went well, 1 when something failed,
-# 2 when there is no GPU or the flags are wrong.
+#   sanitizer  compute-sanitizer: memcheck over the operations' tests but the largest, racecheck and synccheck over a few
+# It ends within ten minutes, the build not counted: what does not fit is skipped, and said.
+# Writes table.md, tests.txt, results.json and log.txt into a folder. Exits 0 when all that ran went well, 1 when
+# something failed, 2 when there is no GPU or the flags are wrong.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-all_parts="build tests sanitizer decode prefill zipf nf4"
+all_parts="build tests decode prefill zipf nf4 sanitizer"
 
 usage() {
-  sed -n '3,10p' "$0" | sed 's/^# \{0,1\}//'
+  sed -n '3,11p' "$0" | sed 's/^# \{0,1\}//'
   cat <<TEXT
 
 usage: ./dev gpu [flags]
@@ -25,13 +26,14 @@ usage: ./dev gpu [flags]
   --layers N         of the synthetic checkpoints (default: all 48, or as many as RAM and disk hold)
   --gpu-memory SIZE  budget (default: 16GiB, or all of a smaller GPU)
   --threads N        of most rows (default: hotset's own choice); one row has 8 whatever this says
+  --minutes N        for all but the build (default: 10)
   --keep             do not delete the checkpoints that were written
 TEXT
 }
 say() { printf '==> %s\n' "$*" | tee -a "$log" >&2; }
 die() { printf 'gpu_check: %s\n' "$1" >&2; exit "${2:-1}"; }
 
-parts=$all_parts bin='' out='' data=${TMPDIR:-/tmp} uniform='' layers='' budget='' threads='' keep='' log=/dev/null
+parts=$all_parts bin='' out='' data=${TMPDIR:-/tmp} uniform='' layers='' budget='' threads='' keep='' minutes=10 log=/dev/null
 while [ $# -gt 0 ]; do
   case $1 in
     --help | -h) usage; exit 0 ;;
@@ -47,6 +49,7 @@ while [ $# -gt 0 ]; do
     --layers) layers=$2 ;;
     --gpu-memory) budget=$2 ;;
     --threads) threads=$2 ;;
+    --minutes) [[ $2 =~ ^[1-9][0-9]*$ ]] || die "--minutes: $2 is no number of them" 2; minutes=$2 ;;
     *) die "$1 is no flag (--help)" 2 ;;
   esac
   shift 2
@@ -66,16 +69,35 @@ out=${out:-gpu-check-$(date -u +%Y%m%d-%H%M)}
 mkdir -p "$out/runs" "$data" || die "cannot write $out and $data"
 out=$(realpath "$out") data=$(realpath "$data") log=$out/log.txt
 : >"$log"
-failed=()
+failed=() skipped=()
 started=$SECONDS
+deadline=$((SECONDS + 60 * minutes))
 
-# step NAME LIMIT_S COMMAND …: runs with the log as output; says how long it took and whether it failed.
+skip() { skipped+=("$1: $2"); say "$1: SKIPPED, $2"; }
+time_left() { echo $((deadline - SECONDS)); }
+
+# step NAME LIMIT_S COMMAND …: runs with the log as output; says how long it took and whether it failed. What the
+# deadline leaves no time for is skipped, and what it ends is skipped as well: neither says that anything is wrong.
+ended=''  # did the last step end by itself?
 step() {
-  local name=$1 limit=$2 begin=$SECONDS status
+  local name=$1 limit=$2 begin=$SECONDS left status
   shift 2
+  ended=''
+  left=$(time_left)
+  if [ "$left" -lt 5 ]; then
+    skip "$name" "the $minutes minutes are over"
+    return 1
+  fi
   printf '\n$ %s\n' "$*" >>"$log"
-  timeout "$limit" "$@" >>"$log" 2>&1
-  status=$?
+  if [ "$left" -lt "$limit" ]; then
+    timeout "$left" "$@" >>"$log" 2>&1
+    status=$?
+    [ $status -eq 124 ] && { skip "$name" "it did not end within the $minutes minutes"; return 1; }
+  else
+    timeout "$limit" "$@" >>"$log" 2>&1
+    status=$?
+  fi
+  ended=1
   if [ $status -eq 0 ]; then
     say "$name: fine, $((SECONDS - begin)) s"
   else
@@ -91,31 +113,53 @@ build() {
     die "no CUDA compiler (nvcc) was found; --bin DIR takes binaries that exist" 2
   "$root/dev" setup || die "packages that a build needs could not be installed"
   bin=$root/build/gpu
+  deadline=$((SECONDS + 3600))
   step configure 120 cmake -S "$root" --preset release -B "$bin" -DHOTSET_BUILD_TESTS=ON -DHOTSET_BUILD_BENCH=OFF \
     "-DHOTSET_CUDA_ARCHITECTURES=${gpu_cc/./}-real" &&
     step build 1200 cmake --build "$bin" --target hotset cuda_test gpu_model_test || die "the build failed; see $log"
+  deadline=$((SECONDS + 60 * minutes))
 }
 
 find_program() { find "$bin" -name "$1" -type f -perm -u+x 2>/dev/null | head -1; }
+
+# What the last command of the log printed.
+last_output() { awk '/^\$ /{text = ""} {text = text $0 "\n"} END {printf "%s", text}' "$log"; }
+
+note_tests() {  # note_tests NAME PATTERN: what the last step said, for tests.txt
+  if [ -n "$ended" ]; then
+    last_output | grep -E "$2" | sed "s/^/$1 /" >>"$out/tests.txt"
+  else
+    echo "$1 SKIPPED: ${skipped[-1]}" >>"$out/tests.txt"
+  fi
+}
 
 run_test() {  # run_test NAME
   local program
   program=$(find_program "$1")
   [ -n "$program" ] || { say "$1: FAILED, $bin has none"; failed+=("$1"); return; }
-  (cd "$root/tests" && step "$1" 240 "$program" --gtest_brief=1)
-  [ $? -eq 0 ] || failed+=("$1")
-  awk '/^\$ /{text = ""} {text = text $0 "\n"} END {printf "%s", text}' "$log" |
-    grep -E '^\[ *(PASSED|FAILED|SKIPPED) *\]' | sed "s/^/$1 /" >>"$out/tests.txt"
+  cd "$root/tests" && step "$1" 240 "$program" --gtest_brief=1
+  note_tests "$1" '^\[ *(PASSED|FAILED|SKIPPED) *\]'
+  cd "$root" || die "$root is gone"
+}
+
+# check TOOL LIMIT_S FILTER: one of compute-sanitizer's tools over some of cuda_test.
+check() {
+  step "sanitizer, $1" "$2" "$sanitizer" --tool "$1" --error-exitcode 9 "$cuda_test" --gtest_brief=1 "--gtest_filter=$3"
+  note_tests "$1" '^(========= .*SUMMARY|\[ *(PASSED|FAILED) *\])'
 }
 
 sanitize() {
-  local program tool
-  program=$(find_program cuda_test)
-  tool=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
-  [ -n "$tool" ] || { say "sanitizer: skipped, compute-sanitizer is not installed"; return; }
-  [ -n "$program" ] || { say "sanitizer: FAILED, $bin has no cuda_test"; failed+=(sanitizer); return; }
-  step sanitizer 150 "$tool" --tool memcheck --error-exitcode 9 "$program" --gtest_brief=1 \
-    "--gtest_filter=RowOps*:GpuMoeTest.TheModelsShapes:TopLogits*"
+  cuda_test=$(find_program cuda_test)
+  sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
+  if [ -z "$sanitizer" ]; then
+    skip sanitizer "compute-sanitizer is not installed"
+    echo "sanitizer SKIPPED: compute-sanitizer is not installed" >>"$out/tests.txt"
+    return
+  fi
+  [ -n "$cuda_test" ] || { say "sanitizer: FAILED, $bin has no cuda_test"; failed+=(sanitizer); return; }
+  check memcheck 240 '-*Long*:*Big*'
+  check racecheck 120 'RowOps*:TopLogits*:GpuMoeTest.OutputsOfPartsOfTheExperts:GpuMatmulTest.ReadsInputInThePackedOrder'
+  check synccheck 60 'RowOps*:TopLogits*:GpuMoeTest.OutputsOfPartsOfTheExperts:GpuMatmulTest.ReadsInputInThePackedOrder'
 }
 
 gib_free() { df -P -BG "$data" | awk 'NR == 2 {sub("G", "", $4); print $4}'; }
@@ -157,18 +201,32 @@ bench() {
   [ -z "$budget" ] || flags+=(--gpu-memory "$budget")
   [ -z "$threads" ] || [[ " $* " == *" -t "* ]] || flags+=(-t "$threads")
   printf '\n## %s\n\n`hotset bench %s %s`\n\n' "$name" "$(basename "$model")" "$* ${flags[*]}" >>"$out/table.md"
+  if [ "$(time_left)" -lt 5 ]; then
+    skip "bench $name" "the $minutes minutes are over"
+    printf 'skipped: the %s minutes were over\n' "$minutes" >>"$out/table.md"
+    return
+  fi
   step "bench $name" 150 "$hotset" bench "$model" --quiet "$@" "${flags[@]}" --json-file "$out/runs/$name.json" ||
-    printf 'failed; see log.txt\n' >>"$out/table.md"
-  # What this run wrote last into the log: from its head line on.
-  awk -v OFS= '/^\$ /{text = ""} {text = text $0 "\n"} END {printf "%s", text}' "$log" | sed '1d' |
-    grep -v '^==>' >>"$out/table.md"
+    printf 'failed or skipped; see log.txt\n' >>"$out/table.md"
+  last_output | sed '1d' | grep -v '^==>' >>"$out/table.md"
+}
+
+# A list of JSON strings.
+json_list() {
+  local text separator=''
+  printf '['
+  for text in "$@"; do
+    printf '%s"%s"' "$separator" "${text//\"/\\\"}"
+    separator=', '
+  done
+  printf ']'
 }
 
 write_results() {
   local file first=1
   {
-    printf '{"gpu": "%s", "compute_capability": "%s", "layers": %s, "budget": "%s", "runs": {' \
-      "$gpu_name" "$gpu_cc" "${layers:-0}" "$budget"
+    printf '{"gpu": "%s", "compute_capability": "%s", "layers": %s, "budget": "%s", "failed": %s, "skipped": %s, "runs": {' \
+      "$gpu_name" "$gpu_cc" "${layers:-0}" "$budget" "$(json_list "${failed[@]}")" "$(json_list "${skipped[@]}")"
     for file in "$out"/runs/*.json; do
       [ -s "$file" ] || continue
       [ $first = 1 ] || printf ','
@@ -189,7 +247,6 @@ if wants tests; then
   run_test cuda_test
   run_test gpu_model_test
 fi
-wants sanitizer && sanitize
 if wants decode || wants prefill || wants zipf || wants nf4; then
   [ -n "$hotset" ] || die "no hotset in $bin"
   [ -n "$layers" ] || choose_layers
@@ -197,26 +254,27 @@ if wants decode || wants prefill || wants zipf || wants nf4; then
     "${budget:-all that is free}" "$(date -u '+%F %H:%M UTC')" >"$out/table.md"
 fi
 if wants decode || wants prefill; then
-  if [ -n "$uniform" ]; then model=$uniform; else synth uniform --format gptq; fi
-  if wants decode; then
-    bench decode -p 0 -n 128 --seqs 1,4,16 --warmup 64 -r 2 -c 4k
-    bench decode-8-threads -p 0 -n 128 --warmup 64 -r 2 -c 4k -t 8
-    bench decode-deep -p 0 -n 64 -d 65536 --warmup 16 -r 2 -c 66k
+  if [ -n "$uniform" ] && model=$uniform || synth uniform --format gptq; then
+    if wants decode; then
+      bench decode -p 0 -n 128 --seqs 1,4,16 --warmup 64 -r 2 -c 4k
+      bench decode-8-threads -p 0 -n 128 --warmup 64 -r 2 -c 4k -t 8
+      bench decode-deep -p 0 -n 64 -d 65536 --warmup 16 -r 2 -c 66k
+    fi
+    wants prefill && bench prefill -p 512,8192,32768 -n 0 -r 2 -c 33k
+    [ "$model" = "$uniform" ] || drop
   fi
-  wants prefill && bench prefill -p 512,8192,32768 -n 0 -r 2 -c 33k
-  [ "$model" = "$uniform" ] || drop
 fi
-if wants zipf; then
-  synth zipf --format gptq --routing zipf:1
+if wants zipf && synth zipf --format gptq --routing zipf:1; then
   bench decode-zipf -p 0 -n 256 --text drift --warmup 1024 -r 2 -c 4k
   drop
 fi
-if wants nf4; then
-  synth nf4 --format nf4
+if wants nf4 && synth nf4 --format nf4; then
   bench nf4 -p 512,8192 -n 128 --warmup 64 -r 2 -c 16k
   drop
 fi
+wants sanitizer && sanitize
 write_results
 [ ! -f "$out/table.md" ] || cat "$out/table.md"
+[ ${#skipped[@]} -eq 0 ] || say "skipped: $(printf '%s; ' "${skipped[@]}")"
 say "$((SECONDS - started)) s in all; $out/table.md, results.json, log.txt"
 [ ${#failed[@]} -eq 0 ] || die "failed: $(printf '%s; ' "${failed[@]}")"
