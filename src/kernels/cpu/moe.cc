@@ -24,69 +24,100 @@ Range MoePass::dealt(const DealList& list, int64_t i, int worker) const {
   const TileDeal& deal = active_[i].*list.deal;
   if (by_owner_) return owned_tiles(active_[i].id, deal.num_tiles, worker, num_workers_);
   return tile_share(even_share(list.cost, worker, num_workers_), deal.cost_before, deal.cost,
-                    deal.num_dealt);
+                    deal.num_tiles);
 }
 
-// What a thread computes of a list, chunk by chunk: what was dealt, then what it takes.
-class MoePass::Walk {
+// A thread's deal of a list, chunk by chunk.
+class MoePass::Deal {
  public:
-  Walk(const MoePass& pass, DealList& list, int worker)
-      : pass_(pass), list_(list), worker_(worker) {}
+  Deal(const MoePass& pass, const DealList& list, int worker)
+      : pass_(&pass), list_(&list), worker_(worker) {}
 
   Chunk next() {
-    const Chunk chunk = next_dealt();
-    return chunk.expert != nullptr ? chunk : take();
-  }
-  Chunk next_dealt() {
-    for (; at_ < list_.num_experts; ++at_, done_ = 0) {
-      const Range tiles = pass_.dealt(list_, at_, worker_);
+    for (; at_ < list_->num_experts; ++at_, done_ = 0) {
+      const Range tiles = pass_->dealt(*list_, at_, worker_);
       const int64_t begin = std::max(tiles.begin, done_);
       if (begin >= tiles.end) continue;
-      const ActiveExpert& expert = pass_.active_[at_];
-      done_ = std::min(tiles.end, begin + (expert.*list_.deal).max_chunk);
+      const ActiveExpert& expert = pass_->active_[at_];
+      done_ = std::min(tiles.end, begin + (expert.*list_->deal).max_chunk);
       return {&expert, {begin, done_}};
     }
     return {};
   }
 
  private:
-  Chunk take() {
-    const int64_t unit = list_.next_unit.fetch_add(1, std::memory_order_relaxed);
-    if (unit >= list_.num_units) return {};
-    const auto deal = [&](int64_t i) -> const TileDeal& { return pass_.active_[i].*list_.deal; };
-    while (taken_ + 1 < list_.num_experts && unit >= deal(taken_ + 1).units_before) ++taken_;
-    const TileDeal& from = deal(taken_);
-    const int64_t begin = from.num_dealt + (unit - from.units_before) * list_.unit_tiles;
-    return {&pass_.active_[taken_], {begin, std::min(begin + list_.unit_tiles, from.num_tiles)}};
-  }
-
-  const MoePass& pass_;
-  DealList& list_;
+  const MoePass* pass_;
+  const DealList* list_;
   int worker_;
-  int64_t at_ = 0;     // expert that is being dealt
-  int64_t done_ = 0;   // end of its tiles that were handed out
-  int64_t taken_ = 0;  // expert of the last unit taken
+  int64_t at_ = 0;    // expert
+  int64_t done_ = 0;  // end of its tiles that were handed out
 };
 
-// Groups of columns of all tokens, shared out evenly.
+// What a thread computes of a list: its own deal, then, thread by thread, what the others have not
+// begun.
+class MoePass::Walk {
+ public:
+  Walk(const MoePass& pass, const DealList& list, int worker)
+      : pass_(pass), list_(list), worker_(worker), whose_(worker), deal_(pass, list, worker) {}
+
+  Chunk next() {
+    while (num_ended_ < pass_.num_workers_) {
+      const std::atomic_ref<int64_t> begun(list_.begun[whose_].chunks);
+      const int64_t wanted = begun.fetch_add(1, std::memory_order_relaxed);
+      for (Chunk chunk = deal_.next(); chunk.expert != nullptr; chunk = deal_.next()) {
+        if (num_passed_++ == wanted) return chunk;
+      }
+      ++num_ended_;
+      num_passed_ = 0;
+      whose_ = (whose_ + 1) % pass_.num_workers_;
+      deal_ = Deal(pass_, list_, whose_);
+    }
+    return {};
+  }
+  // What next() will return unless somebody else begins it. Of others' deals nothing is known.
+  [[nodiscard]] Chunk likely_next() const {
+    Deal ahead = deal_;
+    return whose_ == worker_ ? ahead.next() : Chunk{};
+  }
+
+ private:
+  const MoePass& pass_;
+  const DealList& list_;
+  int worker_;
+  int whose_;
+  Deal deal_;
+  int64_t num_passed_ = 0;  // of its chunks
+  int num_ended_ = 0;       // deals that are begun to their end
+};
+
+// The groups of columns [begin, end) of all tokens, one token behind the other, to rows of `to`.
+void MoePass::quantize_tokens(const InputKey& key, const Activations& to, Range groups) {
+  const int64_t each = to.group_stride, subs = to.sub_stride / each;
+  for (int64_t at = groups.begin; at < groups.end;) {
+    const int64_t token = at / each, group = at % each;
+    const int64_t end = std::min(each, group + groups.end - at);
+    const int64_t col = group * key.group;
+    const int64_t cols = std::min(end * key.group, batch_.hidden) - col;
+    kernels_.quantize(batch_.x + token * batch_.hidden + col, nullptr, cols, key.group,
+                      to.q + token * to.q_stride + col,
+                      to.scale + token * to.sub_stride + group * subs,
+                      to.sum + token * to.sub_stride + group * subs,
+                      to.group_sum + token * to.group_stride + group);
+    at += end - group;
+  }
+}
+
+// A thread's own copies, or its share of the one for all.
 void MoePass::prepare_token_inputs(int worker) {
   for (int64_t i = 0; i < num_shared_; ++i) {
     const InputKey& key = shared_[i].key;
     if (!key.integer) continue;  // x as it is
     const Activations& to = shared_[i].values;
-    const int64_t groups = to.group_stride, subs = to.sub_stride / groups;
-    const Range share = even_share(batch_.num_tokens * groups, worker, num_workers_);
-    for (int64_t at = share.begin; at < share.end;) {
-      const int64_t token = at / groups, group = at % groups;
-      const int64_t end = std::min(groups, group + share.end - at);
-      const int64_t col = group * key.group;
-      const int64_t cols = std::min(end * key.group, batch_.hidden) - col;
-      kernels_.quantize(batch_.x + token * batch_.hidden + col, nullptr, cols, key.group,
-                        to.q + token * to.q_stride + col,
-                        to.scale + token * to.sub_stride + group * subs,
-                        to.sum + token * to.sub_stride + group * subs,
-                        to.group_sum + token * to.group_stride + group);
-      at += end - group;
+    const int64_t groups = batch_.num_tokens * to.group_stride;
+    if (input_copies_ > 1) {
+      quantize_tokens(key, to.from_row(worker * batch_.num_tokens), {0, groups});
+    } else {
+      quantize_tokens(key, to, even_share(groups, worker, num_workers_));
     }
   }
 }
@@ -130,8 +161,9 @@ void MoePass::prepare_inputs(int worker) {
   if (reads_ahead_) prefetch_plan();
   prepare_token_inputs(worker);
   if (any_per_slot_) prepare_slot_inputs(even_share(num_slots_, worker, num_workers_));
+  if (input_copies_ > 1 && !any_per_slot_) return;  // nobody waits for anybody's
   RunPrefetcher ahead(reads_ahead_ ? kAheadBytes : 0);
-  const Chunk first = Walk(*this, gate_up_list_, worker).next_dealt();
+  const Chunk first = Deal(*this, gate_up_list_, worker).next();
   bool is_first = true;
   queue_.pool.barrier([&] {
     return ahead([&]() -> std::span<const std::byte> {
@@ -142,9 +174,8 @@ void MoePass::prepare_inputs(int worker) {
   });
 }
 
-// All slots against a run of at most kActRows tiles. next(), called once, says what is read then.
-template <typename NextFn>
-void MoePass::gate_up_tiles(const Chunk& chunk, const NextFn& next) {
+// All slots against a run of at most kActRows tiles. `next` is probably read then.
+void MoePass::gate_up_tiles(const Chunk& chunk, int worker, const std::byte* next) {
   const ActiveExpert& expert = *chunk.expert;
   const Range tiles = chunk.tiles;
   const int64_t width = (tiles.end - tiles.begin) * kTileRows;
@@ -156,16 +187,19 @@ void MoePass::gate_up_tiles(const Chunk& chunk, const NextFn& next) {
     float* gate = act_ + (expert.slot_begin + first) * max_width_ + tiles.begin * kTileRows;
     const auto multiply = [&](const Projection& p, float* y, int64_t ldy, const std::byte* then) {
       Activations input = p.input;
-      if (input.rows != nullptr) {
-        input.rows += first;
-      } else {
+      if (input.rows == nullptr) {
         input = input.from_row(first);
+      } else {
+        if (input_copies_ > 1 && input.q != nullptr) {
+          input = input.from_row(worker * batch_.num_tokens);
+        }
+        input.rows += first;
       }
       run_tiles(kernels_, p.weight, *p.format, input, tiles, count, y, ldy, then);
     };
     const bool last = first + count == expert.num_slots;
     multiply(expert.gate, gate, max_width_, expert.up.tile(tiles.begin));
-    multiply(expert.up, up, width, last ? next() : expert.gate.tile(tiles.begin));
+    multiply(expert.up, up, width, last ? next : expert.gate.tile(tiles.begin));
     for (int64_t i = 0; i < count; ++i) {
       kernels_.silu_mul(rows, gate + i * max_width_, up + i * width);
     }
@@ -260,10 +294,20 @@ void MoePass::down_tiles(const Chunk& chunk, int worker, const std::byte* next) 
   }
 }
 
-void MoePass::down_share(Walk& walk, int worker) {
+void MoePass::gate_up_share(int worker, const std::byte* down_first) {
+  Walk walk(*this, gate_up_list_, worker);
+  for (Chunk now = walk.next(); now.expert != nullptr; now = walk.next()) {
+    const Chunk then = walk.likely_next();
+    gate_up_tiles(now, worker,
+                  then.expert != nullptr ? then.expert->gate.tile(then.tiles.begin) : down_first);
+  }
+}
+
+void MoePass::down_share(int worker) {
   const int64_t runs = each_output_ ? 1 : num_active_;
-  for (Chunk now = walk.next(); now.expert != nullptr;) {
-    const Chunk then = walk.next();
+  Walk walk(*this, down_list_, worker);
+  for (Chunk now = walk.next(); now.expert != nullptr; now = walk.next()) {
+    const Chunk then = walk.likely_next();
     for (int64_t i = 0; i < runs; ++i) {
       const ActiveExpert* expert = now.expert + i;
       const std::byte* next = i + 1 < runs             ? expert[1].down.tile(now.tiles.begin)
@@ -275,39 +319,44 @@ void MoePass::down_share(Walk& walk, int worker) {
       sum_experts({now.tiles.begin * kTileRows, std::min(now.tiles.end * kTileRows, batch_.hidden)},
                   partial_of(worker), down_tiles_ * kTileRows);
     }
-    now = then;
   }
 }
 
+// Down's weights of a thread's deal, run by run, in the order of reading.
+class MoePass::DownRuns {
+ public:
+  DownRuns(const MoePass& pass, int worker)
+      : deal_(pass, pass.down_list_, worker),
+        experts_each_(pass.each_output_ ? 1 : pass.num_active_),
+        now_(deal_.next()) {}
+
+  [[nodiscard]] const std::byte* first() const {
+    return now_.expert != nullptr ? now_.expert->down.tile(now_.tiles.begin) : nullptr;
+  }
+  std::span<const std::byte> next() {
+    if (now_.expert == nullptr) return {};
+    const Projection& down = now_.expert[num_read_].down;
+    const std::span<const std::byte> run(down.tile(now_.tiles.begin), down.tile(now_.tiles.end));
+    if (++num_read_ == experts_each_) {
+      num_read_ = 0;
+      now_ = deal_.next();
+    }
+    return run;
+  }
+
+ private:
+  Deal deal_;
+  int64_t experts_each_;  // of a chunk
+  int64_t num_read_ = 0;  // of them
+  Chunk now_;
+};
+
 void MoePass::work(int worker) {
   prepare_inputs(worker);
-  Walk down(*this, down_list_, worker);
-  Walk down_ahead = down;  // the weights of what was dealt, in the order of reading
-  Chunk read = down_ahead.next_dealt();
-  int64_t read_experts = 0;
-  const auto next_down = [&]() -> std::span<const std::byte> {
-    if (read.expert == nullptr) return {};
-    const Projection& p = read.expert[read_experts].down;
-    const std::span<const std::byte> weights(p.tile(read.tiles.begin), p.tile(read.tiles.end));
-    if (++read_experts >= (each_output_ ? 1 : num_active_)) {
-      read_experts = 0;
-      read = down_ahead.next_dealt();
-    }
-    return weights;
-  };
-  const std::byte* down_first =
-      read.expert != nullptr ? read.expert->down.tile(read.tiles.begin) : nullptr;
-  Walk gate_up(*this, gate_up_list_, worker);
-  for (Chunk now = gate_up.next(); now.expert != nullptr;) {
-    Chunk then;
-    gate_up_tiles(now, [&] {
-      then = gate_up.next();
-      return then.expert != nullptr ? then.expert->gate.tile(then.tiles.begin) : down_first;
-    });
-    now = then;
-  }
+  DownRuns down(*this, worker);
+  gate_up_share(worker, down.first());
   RunPrefetcher ahead(reads_ahead_ ? kAheadBytes : 0);
-  const auto meanwhile = [&] { return ahead(next_down); };
+  const auto meanwhile = [&] { return ahead([&] { return down.next(); }); };
   queue_.pool.barrier(meanwhile);
   if (quantize_early_) {
     sum_down_groups(worker);
@@ -315,7 +364,7 @@ void MoePass::work(int worker) {
     prepare_down_inputs(even_share(num_slots_, worker, num_workers_));
     queue_.pool.barrier(meanwhile);
   }
-  down_share(down, worker);
+  down_share(worker);
 }
 
 void MoePass::run() {

@@ -2,13 +2,12 @@
 // One pass of moe_experts over up to kMaxTokens tokens: what moe_plan.cc works out before the
 // threads start, and what each of them does (moe.cc).
 //
-// The first tiles of each expert are dealt out, the others are taken one by one, since cores differ
-// by a third in what memory gives them. Beside a GPU, with few tokens, the same tiles of an expert
-// go to the same thread whatever else was chosen (read_ahead.h); else a thread is dealt one run of
-// the list of all experts' tiles. Who computes what changes no result.
+// All tiles are dealt out. Beside a GPU, with few tokens, the same tiles of an expert go to the
+// same thread whatever else was chosen (read_ahead.h); else a thread is dealt one run of the list
+// of all experts' tiles. Cores differ by a third in what memory gives them, so a thread that has
+// done its deal goes on with what others have not begun. Who computes what changes no result.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <span>
 
@@ -33,11 +32,9 @@ struct Projection {
 // An expert's tiles of down, or of gate and up together.
 struct TileDeal {
   int64_t num_tiles = 0;
-  int64_t num_dealt = 0;     // the first ones
-  int64_t cost = 0;          // of a tile, see tile_cost
-  int64_t cost_before = 0;   // of what is dealt of the experts before
-  int64_t units_before = 0;  // that the experts before leave to be taken
-  int64_t max_chunk = 1;     // tiles computed at once
+  int64_t cost = 0;         // of a tile, see tile_cost
+  int64_t cost_before = 0;  // of the experts before
+  int64_t max_chunk = 1;    // tiles computed at once
 };
 
 // An expert that some token of the pass chose. Its choices are slots [slot_begin, slot_begin +
@@ -51,14 +48,15 @@ struct ActiveExpert {
   Projection gate, up, down;
 };
 
-// What is dealt of the first `num_experts` active experts, and what is taken.
+// The tiles of the first `num_experts` active experts.
 struct DealList {
+  struct alignas(64) Begun {
+    int64_t chunks = 0;  // std::atomic_ref
+  };
   TileDeal ActiveExpert::*deal = nullptr;
   int64_t num_experts = 0;
-  int64_t cost = 0;        // of all that is dealt
-  int64_t unit_tiles = 1;  // taken at once
-  int64_t num_units = 0;
-  alignas(64) std::atomic<int64_t> next_unit{0};
+  int64_t cost = 0;
+  Begun* begun = nullptr;  // [num_workers] of each thread's deal, by whomever
 };
 
 // Inputs of all tokens in the model's order, shared by every expert that wants them so.
@@ -99,20 +97,23 @@ class MoePass {
     const ActiveExpert* expert = nullptr;  // null: nothing is left
     Range tiles;
   };
+  class Deal;
   class Walk;
+  class DownRuns;
   [[nodiscard]] Range dealt(const DealList& list, int64_t i, int worker) const;
   void work(int worker);
   void prefetch_plan() const;
   void prepare_inputs(int worker);
+  void quantize_tokens(const InputKey& key, const Activations& to, Range groups);
   void prepare_token_inputs(int worker);
   void prepare_slot_inputs(Range slots);
-  template <typename NextFn>
-  void gate_up_tiles(const Chunk& chunk, const NextFn& next);
+  void gate_up_share(int worker, const std::byte* down_first);
+  void gate_up_tiles(const Chunk& chunk, int worker, const std::byte* next);
   void quantize_act(const ActiveExpert& expert, Range tiles, Range slots);
   void quantize_pairs(const ActiveExpert& expert, Range tiles);
   void prepare_down_inputs(Range slots);
   void sum_down_groups(int worker);
-  void down_share(Walk& walk, int worker);
+  void down_share(int worker);
   void down_tiles(const Chunk& chunk, int worker, const std::byte* next);
   void sum_experts(Range rows, const float* partial, int64_t ld_partial);
   template <typename Fn>
@@ -140,6 +141,7 @@ class MoePass {
   int64_t num_formats_ = 0;
   SharedInput* shared_ = nullptr;  // [num_shared]
   int64_t num_shared_ = 0;
+  int64_t input_copies_ = 1;   // of shared inputs: one a thread, or one for all
   bool any_per_slot_ = false;  // some gate or up reads rows made for its expert alone
   bool any_down_prepared_ = false;
   bool reads_ahead_ = false;     // bound by memory: who waits prefetches

@@ -13,11 +13,11 @@ constexpr int64_t kPartialBytes = int64_t{1} << 20;  // of down's outputs before
 // From which on AMX is faster than AVX-512 (experts_bench).
 constexpr int64_t kAmxTokens = 32;
 constexpr int64_t kAmxCodebookTokens = 16;
-constexpr int64_t kFewSlots = 256;     // up to which a pass is bound by memory
-constexpr int64_t kShapes = 3;         // of projections that formats are kept for
-constexpr int64_t kOwnedSlots = 64;    // up to which reading ahead may pay; runs are faster without
-constexpr int64_t kDealtPercent = 75;  // of the tiles of a run; the rest is taken bit by bit
-constexpr int64_t kDownUnits = 10;     // of a thread, about
+constexpr int64_t kFewSlots = 256;   // up to which a pass is bound by memory
+constexpr int64_t kShapes = 3;       // of projections that formats are kept for
+constexpr int64_t kOwnedSlots = 64;  // up to which reading ahead may pay; runs are faster without
+constexpr int64_t kChunks = 16;      // of a thread's deal, about
+constexpr int64_t kOwnInputs = 2;    // up to which every thread rounds all tokens for itself
 
 // Of a unit of down that so many slots take part in.
 int64_t most_down_tiles(int64_t num_slots) {
@@ -55,6 +55,7 @@ void MoePass::plan() {
   reads_ahead_ = num_slots_ <= kFewSlots;
   by_owner_ = each_output_ && num_slots_ <= kOwnedSlots;
   quantize_early_ = reads_ahead_;
+  input_copies_ = batch_.num_tokens <= kOwnInputs ? num_workers_ : 1;
   for (int64_t i = 0; i < num_active_; ++i) plan_expert(i);
   plan_gate_up();
   plan_down();
@@ -140,8 +141,9 @@ void MoePass::plan_token_input(Projection& p, const ActiveExpert& expert) {
   int64_t i = 0;
   while (i < num_shared_ && !(shared_[i].key == p.key)) ++i;
   if (i == num_shared_) {
-    shared_[num_shared_++] = {p.key, take_activations(queue_.scratch, p.key, batch_.num_tokens,
-                                                      batch_.hidden, batch_.x, batch_.hidden)};
+    shared_[num_shared_++] = {
+        p.key, take_activations(queue_.scratch, p.key, input_copies_ * batch_.num_tokens,
+                                batch_.hidden, batch_.x, batch_.hidden)};
   }
   p.input = shared_[i].values;
   p.input.rows = token_of_ + expert.slot_begin;
@@ -180,14 +182,12 @@ bool MoePass::quantizes_early(const Projection& down) const {
 // The first `num_experts`, whose tiles are known.
 void MoePass::plan_deal(DealList& list, int64_t num_experts) {
   list.num_experts = num_experts;
+  list.begun = queue_.scratch.take<DealList::Begun>(num_workers_);
+  std::fill_n(list.begun, num_workers_, DealList::Begun{});
   for (int64_t i = 0; i < num_experts; ++i) {
     TileDeal& deal = active_[i].*list.deal;
-    deal.num_dealt = by_owner_ ? num_owned_tiles(deal.num_tiles, num_workers_)
-                               : deal.num_tiles * kDealtPercent / 100;
     deal.cost_before = list.cost;
-    list.cost += deal.cost * deal.num_dealt;
-    deal.units_before = list.num_units;
-    list.num_units += ceil_div(deal.num_tiles - deal.num_dealt, list.unit_tiles);
+    list.cost += deal.cost * deal.num_tiles;
   }
 }
 
@@ -200,9 +200,13 @@ void MoePass::plan_gate_up() {
     TileDeal& deal = expert.gate_up_deal;
     deal.num_tiles = expert.gate.weight.num_tiles();
     deal.cost = cost(expert.gate, expert.num_slots) + cost(expert.up, expert.num_slots);
-    deal.max_chunk = std::max<int64_t>(1, kActRows / expert.num_slots);
     expert.first_tile = num_gate_tiles_;
     num_gate_tiles_ += deal.num_tiles;
+  }
+  const int64_t wanted = ceil_div(num_gate_tiles_, num_workers_ * kChunks);
+  for (int64_t i = 0; i < num_active_; ++i) {
+    active_[i].gate_up_deal.max_chunk =
+        std::clamp<int64_t>(kActRows / active_[i].num_slots, 1, wanted);
   }
   plan_deal(gate_up_list_, num_active_);
   if (quantize_early_) {
@@ -221,8 +225,7 @@ void MoePass::plan_down() {
   for (int64_t i = 0; i < num_active_ && each_output_; ++i) {
     partial_slots_ = std::max(partial_slots_, active_[i].num_slots);
   }
-  const int64_t wanted =
-      std::max<int64_t>(1, ceil_div(rows * num_tiles, num_workers_ * kDownUnits));
+  const int64_t wanted = std::max<int64_t>(1, ceil_div(rows * num_tiles, num_workers_ * kChunks));
   down_tiles_ = std::min({wanted, most_down_tiles(partial_slots_), num_tiles});
   for (int64_t i = 0; i < rows; ++i) {
     const ActiveExpert& expert = active_[i];
@@ -231,7 +234,6 @@ void MoePass::plan_down() {
                             .cost = tile_cost(format.tile_bytes, format.cols, expert.num_slots),
                             .max_chunk = down_tiles_};
   }
-  down_list_.unit_tiles = down_tiles_;
   plan_deal(down_list_, rows);
   partial_ = queue_.scratch.take<float>(num_workers_ * down_tiles_ * kTileRows * partial_slots_);
 }
@@ -249,12 +251,14 @@ size_t MoePass::scratch_bytes(int64_t num_tokens, int64_t hidden, int64_t max_wi
   const int64_t tiles = ceil_div(hidden, kTileRows);
   const int64_t tile_bytes = slots * kTileRows * 4;  // of outputs
   size_t bytes = static_cast<size_t>(lists + active * (per_active + 3 * 4 * 64));
-  bytes += input_bytes_bound(2 * tokens, hidden);              // two groupings in the model's order
+  const int64_t inputs = std::max(tokens, std::min(tokens, kOwnInputs) * num_threads);
+  bytes += input_bytes_bound(2 * inputs, hidden);              // two groupings in the model's order
   bytes += 2 * input_bytes_bound(slots, hidden);               // gate and up in orders of their own
   bytes += input_bytes_bound(slots, max_width);                // down
   bytes += static_cast<size_t>(slots * max_width * 4);         // act
   bytes += static_cast<size_t>(few_slots * (max_groups + 1));  // pair_tiles_
   bytes += static_cast<size_t>(num_threads * few_slots * max_groups * 4);
+  bytes += static_cast<size_t>(num_threads) * 2 * sizeof(DealList::Begun);
   bytes += static_cast<size_t>(num_threads *
                                std::min(std::max(kPartialBytes, tile_bytes), tile_bytes * tiles));
   return bytes;

@@ -22,18 +22,10 @@
 
 namespace hotset::cpu {
 
-// Tiles of a matrix, the first ones, that belong to some thread beforehand. The rest evens out that
-// some threads are slower.
-[[nodiscard]] inline int64_t num_owned_tiles(int64_t num_tiles, int num_workers) {
-  constexpr int64_t kPercent = 94;
-  const int64_t most = num_tiles * kPercent / 100;
-  return most < num_workers ? most : most - most % num_workers;  // as many for each
-}
-// One thread's of them. Neighbouring experts start with neighbouring threads.
+// A thread's own tiles of an expert's matrix. Neighbouring experts start with neighbouring threads.
 [[nodiscard]] inline Range owned_tiles(int64_t expert, int64_t num_tiles, int worker,
                                        int num_workers) {
-  const auto turned = static_cast<int>((worker + expert) % num_workers);
-  return even_share(num_owned_tiles(num_tiles, num_workers), turned, num_workers);
+  return even_share(num_tiles, static_cast<int>((worker + expert) % num_workers), num_workers);
 }
 
 class ReadAhead final : public IdleWork {
