@@ -3,167 +3,45 @@
 // tiles and up to 64 tokens. A stage is 128 columns: whole groups, which come to shared memory with
 // their scales by asynchronous copies, as they lie; each warp unpacks its tiles' codes in
 // registers. Looking up those of a codebook takes longer, so the warps share it: each leaves the
-// fragments of the tiles that it copied in shared memory, a stage ahead. The fp32 operations of a
-// row are those of matmul_integer_gemm.cu in the same order.
+// fragments of the tiles that it copied in shared memory, a stage ahead; where tokens are many, a
+// block has 4 tiles and up to 128 of them. The fp32 operations of a row are those of
+// matmul_integer_gemm.cu in the same order.
 //
 // With gate and up in one kernel a warp has two tiles of either, so that the 32 columns that down
 // rounds together are its own: it applies SwiGLU and rounds in registers.
 #pragma once
 
-#include "kernels/cuda/gemm_place.cuh"
-#include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/matmul_device.cuh"
-#include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/group_gemm_load.cuh"
 
 namespace hotset::cuda {
 
-// Few warps with many registers each: what a tile or a token costs to fetch and unpack is spent on
-// 4 × 4 products at once. Twice the warps with half the tokens took a third more instructions.
-template <CodeKind kCodeKind, int kSubsPerGroup, bool kGateUp>
-struct GroupBlock {
-  static constexpr CodeKind kCode = kCodeKind;
-  static constexpr int kGroupSubs = kSubsPerGroup;
-  static constexpr bool kFused = kGateUp;
-  static constexpr int kRowWarps = 2;
-  static constexpr int kTokenWarps = 2;
-  static constexpr int kWarpTiles = 4;
-  static constexpr int kMostFragments = 4;  // of 8 tokens, a warp
-  static constexpr int kThreads = kWarp * kRowWarps * kTokenWarps;
-  static constexpr int kBlocks = 2;  // of a multiprocessor at once
-  static constexpr int kTiles = kRowWarps * kWarpTiles;
-  static constexpr int kLoadTiles = kTiles / (kRowWarps * kTokenWarps);  // by a warp
-  static constexpr int kMatrices = kFused ? 2 : 1;
-  static constexpr int kMatrixTiles = kTiles / kMatrices;  // of a block, of each matrix
-  static constexpr int kTokens = 8 * kMostFragments * kTokenWarps;
-  static constexpr int kSubs = 4;  // a stage
-  static constexpr int kGroups = kSubs / kGroupSubs;
-  static constexpr int kInputBytes = kSubs * kTokens * kSubBlock;
-  static constexpr int kMetaBytes = kTokens * kSubs * 8;
-  static constexpr int kMostHeader = kTileRows * 5;
-  static constexpr int kMostChunks = (kGroups * kMostHeader + kSubs * kSubBytes<kCode>) / 16;
-  static constexpr int kCopies = (kMostChunks + kWarp - 1) / kWarp;  // of a tile, a lane
-  static constexpr bool kWidens = kCode == CodeKind::kCodebook4;
-  static constexpr int kWideBytes = kWidens ? kTiles * kSubs * kWarp * 16 : 0;  // of a stage
-  static constexpr int kStages = kCode == CodeKind::kAffine4 ? 4 : 3;
-};
-
-__device__ __forceinline__ void copy_16_async(uint32_t to, const void* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
-}
-
-// Int8 codes lie so that the words a lane reads together (quads 2c and 2c+1) have no bank
-// conflicts.
-template <CodeKind kCode>
-HS_BOTH constexpr int staged_code(int offset) {
-  if (kCode != CodeKind::kInt8) return offset;
-  const int quad = offset / 64 % 8;
-  return offset / 512 * 512 + ((quad % 2) * 4 + quad / 2) * 64 + offset % 64;
-}
-
-// A stage in shared memory: [tile][groups of 128 columns], [sub-block][token][32 bytes],
-// [token][sub-block]{scale, sum}.
-template <typename B>
-struct GroupLoader {
-  const GemmArgs& args;
-  const int32_t* rows;  // shared: input rows of the block's tokens
-  int num_tokens;
-  int tile_stage_bytes;
-  const std::byte* from[B::kLoadTiles];  // this lane's part of the next stage
-  uint32_t to_code[B::kCopies];
-
-  __device__ GroupLoader(const GemmArgs& gemm, const std::byte* const (&matrices)[B::kMatrices],
-                         const int32_t* shared_rows, int tokens, int first_tile)
-      : args(gemm),
-        rows(shared_rows),
-        num_tokens(tokens),
-        tile_stage_bytes(B::kGroups * gemm.weight.group_bytes) {
-    const TileLayout& f = gemm.weight;
-    const int lane = static_cast<int>(threadIdx.x) % kWarp;
-    const int first_slot = static_cast<int>(threadIdx.x) / kWarp * B::kLoadTiles;
-#pragma unroll
-    for (int i = 0; i < B::kLoadTiles; ++i) {
-      const int slot = first_slot + i;
-      int tile = first_tile + slot;
-      const std::byte* matrix = matrices[0];
-      if constexpr (B::kFused) {
-        tile = first_tile + slot / 4 * 2 + slot % 2;
-        if (slot % 4 >= 2) matrix = matrices[1];
-      }
-      tile = min(tile, f.num_tiles() - 1);
-      from[i] = matrix + tile * f.tile_bytes + lane * 16;
-    }
-#pragma unroll
-    for (int k = 0; k < B::kCopies; ++k) {
-      const int offset = 16 * (lane + kWarp * k);
-      const int group = offset / f.group_bytes, in_group = offset - group * f.group_bytes;
-      int staged = in_group;
-      if (in_group >= f.codes_offset)
-        staged = f.codes_offset + staged_code<B::kCode>(in_group - f.codes_offset);
-      to_code[k] =
-          static_cast<uint32_t>(first_slot * tile_stage_bytes + group * f.group_bytes + staged);
-    }
-  }
-  __device__ int stage_bytes() const {
-    return B::kTiles * tile_stage_bytes + B::kInputBytes + B::kMetaBytes;
-  }
-  __device__ void load(uint32_t to, int stage) {
-    const int lane = static_cast<int>(threadIdx.x) % kWarp;
-#pragma unroll
-    for (int i = 0; i < B::kLoadTiles; ++i) {
-#pragma unroll
-      for (int k = 0; k < B::kCopies; ++k) {
-        if (16 * (lane + kWarp * k) < tile_stage_bytes) {
-          copy_16_async(to + to_code[k] + static_cast<uint32_t>(i * tile_stage_bytes),
-                        from[i] + k * kWarp * 16);
-        }
-      }
-      from[i] += tile_stage_bytes;
-    }
-    load_input(to + static_cast<uint32_t>(B::kTiles * tile_stage_bytes), stage);
-  }
-  __device__ void load_input(uint32_t to, int stage) const {
-    const int thread = static_cast<int>(threadIdx.x);
-    constexpr int kParts = 2 * B::kSubs;  // of 16 bytes, a token
-    const int part = thread % kParts;
-    const int row_bytes = args.input.sub_stride * kSubBlock;
-#pragma unroll
-    for (int k = 0; k < B::kTokens * kParts / B::kThreads; ++k) {
-      const int token = thread / kParts + k * (B::kThreads / kParts);
-      if (token < num_tokens) {
-        const int8_t* q = args.input.q + static_cast<int64_t>(rows[token]) * row_bytes;
-        copy_16_async(
-            to + static_cast<uint32_t>((part / 2 * B::kTokens + token) * kSubBlock + part % 2 * 16),
-            q + stage * (B::kSubs * kSubBlock) + part * 16);
-      }
-    }
-    static_assert(B::kTokens * 2 == B::kThreads);
-    const int token = thread / 2, half = thread % 2;
-    if (token < num_tokens) {
-      const float* meta =
-          args.input.meta + static_cast<int64_t>(rows[token]) * (2 * args.input.sub_stride);
-      copy_16_async(to + static_cast<uint32_t>(B::kInputBytes + thread * 16),
-                    meta + stage * (2 * B::kSubs) + half * 4);
-    }
-  }
-};
-
+// kHalves: known to be.
+template <bool kHalves>
 __device__ inline StoredRows staged_rows(const TileLayout& f, const std::byte* group, int pair) {
   StoredRows rows = {};
-  if (f.scale == ScaleKind::kF32) {
+  if (!kHalves && f.scale == ScaleKind::kF32) {
     rows.scale = *(reinterpret_cast<const uint2*>(group) + pair);
-  } else if (f.scale != ScaleKind::kNone) {
+  } else if (kHalves || f.scale != ScaleKind::kNone) {
     rows.scale.x = *(reinterpret_cast<const uint32_t*>(group) + pair);
   }
   if (f.has_zeros) rows.zero = *(reinterpret_cast<const uint16_t*>(group + f.zeros_offset) + pair);
   return rows;
 }
 
+template <CodeKind kCode>
+__device__ inline GroupRows half_group_rows(const TileLayout& f, const StoredRows& stored,
+                                            float codebook_step) {
+  const uint32_t bits = stored.scale.x;
+  return group_rows_of<kCode>(f, half_bits(bits), half_bits(bits >> 16), stored.zero,
+                              codebook_step);
+}
+
 // A warp leaves the fragments of the tiles that it copies itself: [tile][sub-block][lane].
 template <typename B>
 __device__ inline void widen_stage(const TileLayout& f, const std::byte* tiles, int tile_bytes,
                                    const Codebook* books, int warp, int lane, std::byte* wide) {
-  static_assert(B::kLoadTiles == 2);  // of one matrix
-  const Codebook book = books[B::kFused ? warp % 2 : 0];
+  static_assert(B::kLoadTiles <= 2);  // of one matrix
+  const Codebook book = books[B::kFused ? warp * B::kLoadTiles % 4 / 2 : 0];
 #pragma unroll
   for (int i = 0; i < B::kLoadTiles; ++i) {
     const int slot = warp * B::kLoadTiles + i;
@@ -244,11 +122,21 @@ struct GroupSums {
   }
   __device__ void end_group(const TileLayout& f, const std::byte* group, int tile_bytes,
                             const Codebook* books, int lane) {
+    if (f.scale == ScaleKind::kF16) {
+      end_group_as<true>(f, group, tile_bytes, books, lane);
+    } else {
+      end_group_as<false>(f, group, tile_bytes, books, lane);
+    }
+  }
+  template <bool kHalves>
+  __device__ void end_group_as(const TileLayout& f, const std::byte* group, int tile_bytes,
+                               const Codebook* books, int lane) {
 #pragma unroll
     for (int t = 0; t < B::kWarpTiles; ++t) {
-      const StoredRows stored = staged_rows(f, group + t * tile_bytes, lane / 4);
-      const GroupRows rows =
-          group_rows<B::kCode>(f, stored, B::kWidens ? books[B::kFused ? t / 2 : 0].step : 1.0f);
+      const float step = B::kWidens ? books[B::kFused ? t / 2 : 0].step : 1.0f;
+      const StoredRows stored = staged_rows<kHalves>(f, group + t * tile_bytes, lane / 4);
+      const GroupRows rows = kHalves ? half_group_rows<B::kCode>(f, stored, step)
+                                     : group_rows<B::kCode>(f, stored, step);
 #pragma unroll
       for (int n = 0; n < kN; ++n) {
 #pragma unroll
