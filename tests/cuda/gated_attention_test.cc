@@ -41,6 +41,9 @@ struct PagePair {
 
 class GatedAttentionOnGpu : public testing::GpuTest {
  protected:
+  struct Inputs {
+    std::vector<float> query_gate, key, value;
+  };
   void make_layer(GatedAttention layer, size_t num_sequences, int64_t max_positions);
   // Runs tokens[s] more tokens of each sequence on both sides.
   void run_step(const std::vector<int32_t>& tokens, const Tolerance& tolerance,
@@ -48,10 +51,10 @@ class GatedAttentionOnGpu : public testing::GpuTest {
   void compare(const GatedAttention& layer, const std::vector<std::vector<int32_t>>& steps,
                const Tolerance& tolerance, const std::string& what);
   void replay_recorded_step(const std::vector<int64_t>& lengths);
+  // One more token of sequences first … first + count − 1; the same inputs for a sequence each
+  // time.
+  [[nodiscard]] std::vector<float> decode(size_t first, size_t count, const Inputs& inputs);
 
-  struct Inputs {
-    std::vector<float> query_gate, key, value;
-  };
   [[nodiscard]] Inputs make_inputs(int64_t tokens);
   [[nodiscard]] std::vector<float> on_cpu(StepBatch batch, const Inputs& inputs);
 
@@ -220,6 +223,59 @@ TEST_F(GatedAttentionOnGpu, ShapesWithoutTensorCores) {
   compare(layer, steps, kF32, "model, float");
   layer = {.num_heads = 3, .num_kv_heads = 1, .head_dim = 33, .rotary_dims = 2, .page_tokens = 7};
   compare(layer, steps, kSimple, "heads of 33");
+}
+
+std::vector<float> GatedAttentionOnGpu::decode(size_t first, size_t count, const Inputs& inputs) {
+  std::vector<SequenceRows> rows;
+  for (size_t s = first; s < first + count; ++s) {
+    rows.push_back({.first_position = positions_[s],
+                    .token_begin = static_cast<int32_t>(s - first),
+                    .num_tokens = 1,
+                    .pages = pages_[s].device_pages});
+  }
+  const auto n = static_cast<int32_t>(count);
+  const StepBatch batch{.sequences = upload(rows),
+                        .num_sequences = n,
+                        .num_tokens = n,
+                        .max_tokens = 1,
+                        .max_positions = max_positions_};
+  const auto some = [&](const std::vector<float>& all) {
+    const auto width = static_cast<std::ptrdiff_t>(all.size() / positions_.size());
+    const auto begin = all.begin() + static_cast<std::ptrdiff_t>(first) * width;
+    return upload(std::vector<float>(begin, begin + static_cast<std::ptrdiff_t>(count) * width));
+  };
+  auto* cos_sin = garbage<float>(n * host_.rotary_dims);
+  rope_angles(queue(), device_rope_, batch, cos_sin);
+  const GatedAttentionBuffers buffers{.cos_sin = cos_sin,
+                                      .scratch = garbage<float>(gated_attention_scratch_floats(
+                                          queue(), device_, n, max_positions_))};
+  const int64_t values = n * host_.num_heads * host_.head_dim;
+  auto* out = garbage<float>(values);
+  gated_attention(queue(), device_, batch, some(inputs.query_gate), some(inputs.key),
+                  some(inputs.value), buffers, out);
+  return download(out, values);
+}
+
+TEST_F(GatedAttentionOnGpu, SequencesThatDecodeTogetherDoNotChangeEachOther) {
+  GatedAttention floats = kModel;
+  floats.kv_type = KvType::kF32;
+  const GatedAttention small{
+      .num_heads = 6, .num_kv_heads = 2, .head_dim = 64, .rotary_dims = 16, .page_tokens = 128};
+  for (const GatedAttention& layer : {kModel, floats, small}) {
+    make_layer(layer, 16, 1100);
+    std::vector<int32_t> lengths(16);
+    for (size_t s = 0; s < 16; ++s) lengths[s] = static_cast<int32_t>(1 + 68 * s);
+    run_step(lengths, layer.kv_type == KvType::kF32 ? kF32 : kBF16, "prompts");
+    const Inputs inputs = make_inputs(16);
+    const std::vector<float> together = decode(0, 16, inputs);
+    const auto width = static_cast<std::ptrdiff_t>(together.size() / 16);
+    for (size_t s = 0; s < 16; ++s) {
+      const std::vector<float> alone = decode(s, 1, inputs);
+      EXPECT_TRUE(std::equal(alone.begin(), alone.end(),
+                             together.begin() + static_cast<std::ptrdiff_t>(s) * width))
+          << "sequence " << s << ", heads of " << layer.head_dim;
+    }
+  }
 }
 
 // One token a sequence, recorded once, then run at each of these lengths.

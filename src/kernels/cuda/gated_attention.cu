@@ -2,6 +2,7 @@
 // Which kernels a step takes (gated_attention_parts.cuh), and how much scratch.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "kernels/cuda/gated_attention_parts.cuh"
 #include "kernels/cuda/shape_check.cuh"
@@ -37,11 +38,19 @@ bool is_known(const GatedAttention& layer) {
 }
 
 // Rows times splits of any step up to these sizes, 32 rows for two blocks a multiprocessor or
-// kPrefillRows for one: a step with few rows is cut in more splits.
+// kPrefillRows for one: a step with few rows is cut in more splits. Rows that are cut as if alone
+// have all of them each.
 int64_t most_partials(const AttentionTask& task, int64_t max_tokens, int num_sms) {
-  const int64_t cut = static_cast<int64_t>(num_sms) * kPrefillRows;
-  if (fits_attention_tensor(task)) return cut;
-  return std::max(cut, max_tokens * task.heads);
+  const bool by_tensor = fits_attention_tensor(task);
+  const StepBatch one{.num_sequences = 1,
+                      .num_tokens = 1,
+                      .max_tokens = 1,
+                      .max_positions = std::numeric_limits<int32_t>::max()};
+  const int64_t splits =
+      by_tensor ? tensor_splits(task, one, num_sms) : simple_splits(task, one, num_sms);
+  const int64_t cut = std::max(static_cast<int64_t>(num_sms) * kPrefillRows,
+                               std::min(max_tokens, kMostAlone) * task.heads * splits);
+  return by_tensor ? cut : std::max(cut, max_tokens * task.heads);
 }
 
 }  // namespace

@@ -10,7 +10,8 @@
 //
 // Positions are cut in a fixed number of splits, which depends on the shapes of the step and on the
 // device only; how long each one is, a block finds out on the device. So a recorded step is right
-// at every length up to max_positions.
+// at every length up to max_positions. Sequences that decode together are cut as if each were
+// alone, up to kMostAlone of them: what one gets does not depend on the others, to the bit.
 #pragma once
 
 #include "kernels/cuda/launch.cuh"
@@ -49,6 +50,17 @@ struct AttentionTask {
 
 inline constexpr int kMaxAttentionDim = 512;
 inline constexpr int kPrefillRows = 128;  // (token, head) rows of a block of attention_prefill
+inline constexpr int64_t kMostAlone = 16;
+
+// Tokens and sequences that the number of splits is chosen for.
+struct SplitShape {
+  int64_t tokens;
+  int64_t sequences;
+};
+[[nodiscard]] inline SplitShape split_shape(const StepBatch& batch) {
+  if (batch.max_tokens == 1 && batch.num_sequences <= kMostAlone) return {1, 1};
+  return {batch.num_tokens, batch.num_sequences};
+}
 
 // The row of K of one position and KV head; V lies plane_bytes behind it.
 __device__ __forceinline__ std::byte* key_address(const AttentionTask& task,

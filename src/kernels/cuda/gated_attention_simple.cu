@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(kWarp* kWarps) attention_simple_kernel(Attenti
 }  // namespace
 
 int simple_splits(const AttentionTask& task, const StepBatch& batch, int num_sms) {
-  const int64_t warps = static_cast<int64_t>(batch.num_sequences) * batch.max_tokens * task.heads;
+  const int64_t warps = split_shape(batch).sequences * batch.max_tokens * task.heads;
   const int64_t wanted = 8 * static_cast<int64_t>(num_sms) / std::max<int64_t>(warps, 1);
   const int64_t useful = (batch.max_positions + kWarp - 1) / kWarp;
   return static_cast<int>(std::max<int64_t>(std::min(wanted, useful), 1));

@@ -328,8 +328,9 @@ bool fits_fused_rows(const AttentionTask& task, const StepBatch& batch) {
 // only when they would leave multiprocessors idle.
 int tensor_splits(const AttentionTask& task, const StepBatch& batch, int num_sms) {
   const int block = block_rows(task, batch);
-  const int64_t tiles = std::max<int64_t>(
-      blocks_for(static_cast<int64_t>(batch.num_tokens) * task.group, block), batch.num_sequences);
+  const SplitShape shape = split_shape(batch);
+  const int64_t tiles =
+      std::max<int64_t>(blocks_for(shape.tokens * task.group, block), shape.sequences);
   const int64_t blocks = tiles * task.kv_heads;
   const int64_t places = block == kPrefillRows ? num_sms : 2 * static_cast<int64_t>(num_sms);
   const int64_t useful = (batch.max_positions + 63) / 64;
