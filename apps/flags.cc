@@ -312,7 +312,7 @@ void add_serve(CLI::App& app, ServeOptions& out) {
       ->type_name("NAME")
       ->group(group);
   verb->add_option("--max-num-seqs,--parallel", out.max_num_seqs,
-                   "Answers that are computed in turns")
+                   "Answers computed at once; up to 16 of them share each read of the weights")
       ->check(CLI::Range(1, 256))
       ->default_str("4")
       ->type_name("N")

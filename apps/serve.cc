@@ -110,6 +110,10 @@ Result<LoadedModel> load_interruptibly(const ServeOptions& options, Api& api,
                          api.set_load_progress(done_bytes, total_bytes);
                          printer.update(done_bytes, total_bytes, elapsed_s);
                        });
+    if (model) {
+      const Status ready = model->model->prepare_batches(options.max_num_seqs);
+      if (!ready) model = fail(ready.error());
+    }
     is_done = true;
   });
   while (!is_done) {

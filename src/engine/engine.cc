@@ -33,6 +33,7 @@ Result<std::unique_ptr<Engine>> Engine::start(TokenModel& model, EngineOptions o
                             options.num_valid_tokens, model.vocab_size()));
   }
   if (options.max_num_seqs == 0) return fail("max-num-seqs must be at least 1");
+  HS_CHECK(model.max_decode_batch() >= 1, "a model that decodes nothing");
   if (!options.clock_s) options.clock_s = steady_clock_s;
   std::unique_ptr<Engine> engine(new Engine(model, std::move(options)));
   engine->thread_ = std::thread([raw = engine.get()] { raw->run(); });
@@ -43,7 +44,12 @@ Engine::Engine(TokenModel& model, EngineOptions options)
     : model_(model),
       options_(std::move(options)),
       kept_(options_.num_kept_sequences),
-      logits_(static_cast<size_t>(model.vocab_size())) {}
+      max_batch_(std::min(options_.max_num_seqs, static_cast<size_t>(model.max_decode_batch()))),
+      logits_(max_batch_ * static_cast<size_t>(model.vocab_size())),
+      heads_(max_batch_) {
+  chosen_.reserve(max_batch_);
+  steps_.reserve(max_batch_);
+}
 
 Engine::~Engine() {
   stop();
@@ -115,9 +121,9 @@ std::optional<Error> Engine::device_lost() const {
   return lost_;
 }
 
-void Engine::lose_device(const Error& error) {
+void Engine::lose_device(Error error) {
   const std::lock_guard lock(mutex_);
-  lost_ = error;
+  lost_ = std::move(error);
   stopping_ = true;
 }
 

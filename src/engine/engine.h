@@ -3,8 +3,9 @@
 // step() (engine/step.cc); reading that function is reading the engine.
 //
 // submit() and stop() may be called from any thread. A full inbox is an answer
-// (ErrorKind::kResource), not a wait. An error of one request ends that request and no other, but
-// for one: when the device is lost (ErrorKind::kDeviceLost) every request ends with that error and
+// (ErrorKind::kResource), not a wait. An error of one request ends that request and no other. The
+// model's error in a step that several answers share ends these, because it leaves their states
+// half-way; when the device is lost (ErrorKind::kDeviceLost) every request ends with that error and
 // later ones are refused with it.
 #pragma once
 
@@ -29,7 +30,7 @@ namespace hotset {
 struct EngineOptions {
   int64_t num_valid_tokens = 0;       // ids of the tokenizer; the model's further rows are padding
   std::vector<int32_t> eos_ids = {};  // end an answer unless the request ignores them
-  size_t max_num_seqs = 4;            // sequences that take turns
+  size_t max_num_seqs = 4;            // sequences that run at once
   size_t max_queued = 64;             // requests that may wait for their turn
   size_t num_kept_sequences = 1;      // ended sequences kept for the next message
   uint64_t seed = 0;                  // of requests that bring none; the n-th gets seed + n
@@ -76,7 +77,7 @@ class Engine {
   Status check(const Request& request) const;
   void run();      // the thread
   void end_all();  // on the thread, at stop
-  void lose_device(const Error& error);
+  void lose_device(Error error);
   double now_s() const { return options_.clock_s(); }
 
   // engine/step.cc; the engine's thread only.
@@ -86,9 +87,18 @@ class Engine {
   void admit_waiting();
   Status open_state(Sequence& sequence);
   Status continue_kept(Sequence& sequence, KeptSequences::Entry kept, int64_t num_expected);
-  Status advance(Sequence& sequence, bool& is_over);
-  Result<SampledToken> sample_head(Sequence& sequence);
-  bool deliver(Sequence& sequence, SampledToken sampled);
+  void choose();
+  [[nodiscard]] std::span<float> logits_of(size_t row) {
+    const auto width = static_cast<size_t>(model_.vocab_size());
+    return std::span(logits_).subspan(row * width, width);
+  }
+  Status extend_chosen();
+  Status extend_prompt(Sequence& sequence, bool wants_head);
+  Status extend_answers(bool wants_heads);
+  Status say_next(Sequence& sequence, size_t row);
+  Result<SampledToken> next_token(Sequence& sequence, size_t row);
+  void deliver(Sequence& sequence, SampledToken sampled);
+  void end_by(const Error& error, Sequence& sequence) noexcept;
   void finish(Sequence& sequence, FinishReason reason, Error error = {}) noexcept;
   void finish_with(Sequence& sequence, TokenEvent event) noexcept;
   void keep_state(Sequence& sequence) noexcept;
@@ -106,11 +116,18 @@ class Engine {
   // The engine thread's own.
   // Lists, because moving a request from one to the next takes no memory.
   std::list<std::unique_ptr<Sequence>> waiting_;
-  std::list<std::unique_ptr<Sequence>> running_;  // the front is advanced next
+  std::list<std::unique_ptr<Sequence>> running_;  // the front has its turn next
   KeptSequences kept_;
   SamplerScratch scratch_;
-  std::vector<float> logits_;  // [vocab_size]
-  LogitsHead head_;
+
+  const size_t max_batch_;
+  bool last_was_prompt_ = false;
+  // Of this step, with room for max_batch_: one prompt or several answers, and a row for each.
+  std::vector<Sequence*> chosen_;
+  std::vector<SequenceStep> steps_;
+  std::vector<float> logits_;  // [max_batch_, vocab_size]
+  std::vector<LogitsHead> heads_;
+  bool has_heads_ = false;  // instead of logits
 
   std::thread thread_;  // last: starts when everything above exists
 };

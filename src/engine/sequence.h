@@ -35,6 +35,7 @@ struct Sequence {
   std::unique_ptr<SequenceState> state;  // null while waiting in the queue
   std::vector<int32_t> fed_ids;          // exactly what `state` has seen
   int32_t last_token = -1;
+  bool is_over = false;  // its last event is out; leaves at the end of the step
   RequestStats stats;
   double submitted_s = 0;    // engine clock
   double started_s = 0;      // first work

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// One step: new requests come in, cancelled ones leave, and one sequence moves on by one piece of
-// its prompt or by one token. Sequences take turns, so a long answer does not hold up a short one,
-// and what a sequence says does not depend on its neighbours: each has its own state and its own
-// random numbers.
+// One step: new requests come in, cancelled ones leave, and either one prompt moves on by a piece
+// or the answers under way by one token each, together, so that they share what is read of the
+// weights. More answers than the model takes together have their turns in groups. What a sequence
+// says does not depend on its neighbours: each has its own state and its own random numbers, and a
+// row of a batch has the bits that it has alone.
 #include <algorithm>
 #include <exception>
 #include <new>
@@ -22,6 +23,15 @@ Error error_of(const std::exception& error) {
   return {ErrorKind::kInternal, error.what()};
 }
 
+// One error may end several requests.
+Error copy_of(const Error& error) noexcept {
+  try {
+    return error;
+  } catch (const std::bad_alloc&) {
+    return {error.kind, "out of memory"};
+  }
+}
+
 }  // namespace
 
 bool Engine::step() {
@@ -33,16 +43,13 @@ bool Engine::step() {
     const std::lock_guard lock(mutex_);
     if (stopping_) return false;
   }
-  running_.splice(running_.end(), running_,
-                  running_.begin());  // its turn; others come before again
-  Sequence& sequence = *running_.back();
-  bool is_over = false;
-  if (Status status = advance(sequence, is_over); !status) {
-    if (status.error().kind == ErrorKind::kDeviceLost) lose_device(status.error());
-    finish(sequence, FinishReason::kError, std::move(status).error());
-    is_over = true;
+  choose();
+  const Status extended = extend_chosen();
+  for (size_t row = 0; row < chosen_.size(); ++row) {
+    const Status said = extended ? say_next(*chosen_[row], row) : Status();
+    if (!extended || !said) end_by(extended ? said.error() : extended.error(), *chosen_[row]);
   }
-  if (is_over) running_.pop_back();
+  std::erase_if(running_, [](const auto& sequence) { return sequence->is_over; });
   return true;
 }
 
@@ -68,13 +75,12 @@ void Engine::admit_waiting() {
     Sequence& sequence = *waiting_.front();
     if (Status status = open_state(sequence); !status) {
       if (status.error().kind == ErrorKind::kResource && !running_.empty()) return;
-      if (status.error().kind == ErrorKind::kDeviceLost) lose_device(status.error());
-      finish(sequence, FinishReason::kError, std::move(status).error());
+      end_by(status.error(), sequence);
       waiting_.pop_front();
       continue;
     }
     sequence.started_s = now_s();
-    running_.splice(running_.begin(), waiting_, waiting_.begin());
+    running_.splice(running_.end(), waiting_, waiting_.begin());
     const std::lock_guard lock(mutex_);
     ++counters_.num_running;
     --counters_.num_waiting;
@@ -122,21 +128,69 @@ Status Engine::continue_kept(Sequence& sequence, KeptSequences::Entry kept, int6
   return {};
 }
 
-Status Engine::advance(Sequence& sequence, bool& is_over) {
+// The sequences of this step, which have their next turn after all others: one prompt, or as many
+// answers as the model takes together. While there are both, a piece of a prompt and a token of the
+// answers follow each other, so that neither waits for the other's end.
+void Engine::choose() {
+  const auto is_prompt = [](const auto& sequence) { return sequence->is_prefilling(); };
+  const auto num_prompts =
+      static_cast<size_t>(std::count_if(running_.begin(), running_.end(), is_prompt));
+  const bool is_prompts_turn =
+      num_prompts > 0 && (!last_was_prompt_ || num_prompts == running_.size());
+  last_was_prompt_ = is_prompts_turn;
+  const size_t most = is_prompts_turn ? 1 : max_batch_;
+  chosen_.clear();
+  auto next = running_.begin();
+  for (size_t i = running_.size(); i > 0 && chosen_.size() < most; --i) {
+    const auto here = next++;
+    if (is_prompt(*here) != is_prompts_turn) continue;
+    chosen_.push_back(here->get());
+    running_.splice(running_.end(), running_, here);
+  }
+}
+
+// One pass over the weights.
+Status Engine::extend_chosen() {
+  const auto takes_head = [](const Sequence* s) { return s->sampler.can_sample_head(); };
+  const bool wants_heads = std::any_of(chosen_.begin(), chosen_.end(), takes_head);
+  has_heads_ = false;
+  try {
+    return last_was_prompt_ ? extend_prompt(*chosen_.front(), wants_heads)
+                            : extend_answers(wants_heads);
+  } catch (const std::exception& error) {
+    return fail(error_of(error));
+  }
+}
+
+Status Engine::extend_prompt(Sequence& sequence, bool wants_head) {
+  const auto ids = sequence.next_ids(model_.prefill_chunk());
+  if (wants_head) {
+    HS_ASSIGN_OR_RETURN(
+        has_heads_, model_.extend_head(*sequence.state, ids, options_.num_valid_tokens, heads_[0]));
+  }
+  return has_heads_ ? Status() : model_.extend(*sequence.state, ids, logits_of(0));
+}
+
+Status Engine::extend_answers(bool wants_heads) {
+  steps_.clear();
+  for (const Sequence* s : chosen_) steps_.push_back({s->state.get(), s->last_token});
+  if (wants_heads) {
+    HS_ASSIGN_OR_RETURN(has_heads_,
+                        model_.extend_batch_heads(steps_, options_.num_valid_tokens,
+                                                  std::span(heads_).first(steps_.size())));
+  }
+  const size_t num_logits = steps_.size() * static_cast<size_t>(model_.vocab_size());
+  return has_heads_ ? Status() : model_.extend_batch(steps_, std::span(logits_).first(num_logits));
+}
+
+// After a sequence was extended: what it was fed and, once its prompt is through, its next token.
+Status Engine::say_next(Sequence& sequence, size_t row) {
   try {
     const auto ids = sequence.next_ids(model_.prefill_chunk());
-    bool has_head = false;
-    if (sequence.sampler.can_sample_head()) {
-      HS_ASSIGN_OR_RETURN(
-          has_head, model_.extend_head(*sequence.state, ids, options_.num_valid_tokens, head_));
-    }
-    if (!has_head) HS_RETURN_IF_ERROR(model_.extend(*sequence.state, ids, logits_));
     sequence.fed_ids.insert(sequence.fed_ids.end(), ids.begin(), ids.end());
     if (sequence.is_prefilling()) return {};
-    HS_ASSIGN_OR_RETURN(SampledToken sampled, has_head
-                                                  ? sample_head(sequence)
-                                                  : sequence.sampler.sample(logits_, scratch_));
-    is_over = deliver(sequence, std::move(sampled));
+    HS_ASSIGN_OR_RETURN(SampledToken sampled, next_token(sequence, row));
+    deliver(sequence, std::move(sampled));
     return {};
   } catch (const std::exception& error) {
     return fail(error_of(error));
@@ -144,16 +198,17 @@ Status Engine::advance(Sequence& sequence, bool& is_over) {
 }
 
 // From the largest logits, or from all of them where those do not settle it.
-Result<SampledToken> Engine::sample_head(Sequence& sequence) {
-  HS_ASSIGN_OR_RETURN(std::optional<SampledToken> sampled,
-                      sequence.sampler.sample_head(head_, scratch_));
-  if (sampled) return std::move(*sampled);
-  HS_RETURN_IF_ERROR(model_.read_logits(logits_));
-  return sequence.sampler.sample(logits_, scratch_);
+Result<SampledToken> Engine::next_token(Sequence& sequence, size_t row) {
+  if (has_heads_) {
+    HS_ASSIGN_OR_RETURN(std::optional<SampledToken> sampled,
+                        sequence.sampler.sample_head(heads_[row], scratch_));
+    if (sampled) return std::move(*sampled);
+    HS_RETURN_IF_ERROR(model_.read_logits(static_cast<int64_t>(row), logits_of(row)));
+  }
+  return sequence.sampler.sample(logits_of(row), scratch_);
 }
 
-// True when the answer has ended with this token.
-bool Engine::deliver(Sequence& sequence, SampledToken sampled) {
+void Engine::deliver(Sequence& sequence, SampledToken sampled) {
   if (sequence.stats.num_output_tokens == 0) sequence.first_token_s = now_s();
   ++sequence.stats.num_output_tokens;
   sequence.last_token = sampled.token;
@@ -169,11 +224,14 @@ bool Engine::deliver(Sequence& sequence, SampledToken sampled) {
   }
   if (event.finish) {
     finish_with(sequence, std::move(event));
-    return true;
+  } else if (!sequence.stream->push(std::move(event))) {
+    finish(sequence, FinishReason::kCancelled);  // nobody reads
   }
-  if (sequence.stream->push(std::move(event))) return false;
-  finish(sequence, FinishReason::kCancelled);  // nobody reads
-  return true;
+}
+
+void Engine::end_by(const Error& error, Sequence& sequence) noexcept {
+  if (error.kind == ErrorKind::kDeviceLost) lose_device(copy_of(error));
+  finish(sequence, FinishReason::kError, copy_of(error));
 }
 
 void Engine::finish(Sequence& sequence, FinishReason reason, Error error) noexcept {
@@ -199,6 +257,7 @@ void Engine::finish_with(Sequence& sequence, TokenEvent event) noexcept {
     --(has_run ? counters_.num_running : counters_.num_waiting);
     counters_.num_output_tokens += stats.num_output_tokens;
   }
+  sequence.is_over = true;
   sequence.stream->push_last(std::move(event));
 }
 

@@ -5,11 +5,11 @@
 
 namespace hotset {
 
-Status Backend::read_head(int64_t /*num_valid*/, LogitsHead& /*head*/) {
+Status Backend::read_heads(int64_t /*num_valid*/, std::span<LogitsHead> /*heads*/) {
   return fail("this processor picks no logits", ErrorKind::kUnsupported);
 }
 
-Status Backend::read_logits(float* /*logits*/) {
+Status Backend::read_logits(int64_t /*row*/, float* /*logits*/) {
   return fail("this processor keeps no logits", ErrorKind::kUnsupported);
 }
 

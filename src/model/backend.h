@@ -21,6 +21,10 @@ namespace hotset {
 
 inline constexpr int64_t kPageTokens = 64;
 
+// Sequences that decode together at most. On a GPU a step of more tokens is not shared with the
+// CPU (gpu_experts.h), and each number of sequences is a recorded graph of its own.
+inline constexpr int64_t kMaxDecodeBatch = 16;
+
 // The tokens a step appends to one sequence; its pages reach that far already.
 struct SequencePart {
   SequenceCache* cache = nullptr;
@@ -43,11 +47,15 @@ class Backend {
   virtual Status forward(std::span<const SequencePart> parts, int64_t num_logits,
                          float* logits) = 0;
 
-  // Of the last logit row that forward() computed, until the next one: the largest of the first
-  // `num_valid`; all of them, [vocab_size]. Only where has_heads().
+  // Of the rows of logits that the last forward() computed: the largest of the first `num_valid` of
+  // each (at most kMaxDecodeBatch rows, one a head); all of one row, [vocab_size]. Only where
+  // has_heads().
   [[nodiscard]] virtual bool has_heads() const { return false; }
-  virtual Status read_head(int64_t num_valid, LogitsHead& head);
-  virtual Status read_logits(float* logits);
+  virtual Status read_heads(int64_t num_valid, std::span<LogitsHead> heads);
+  virtual Status read_logits(int64_t row, float* logits);
+
+  // Makes ready what steps of one token each of up to `num_seqs` sequences need.
+  virtual Status prepare_batches(int64_t /*num_seqs*/) { return {}; }
 
   // Drafts for the tokens of the last forward(): the ids that follow each of them.
   [[nodiscard]] virtual bool has_mtp() const = 0;

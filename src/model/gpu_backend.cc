@@ -198,8 +198,8 @@ Status GpuBackend::create_step_buffers(const RopeTable& rope) {
                       DeviceMemory::allocate(*runtime_, logits_bytes, cuda::MemoryKind::kPinned));
   if (config_.vocab_size <= cuda::max_top_logits()) {
     constexpr int64_t kBytes = cuda::kLogitGroups * static_cast<int64_t>(sizeof(cuda::LogitGroup));
-    HS_ASSIGN_OR_RETURN(head_,
-                        DeviceMemory::allocate(*runtime_, kBytes, cuda::MemoryKind::kPinned));
+    HS_ASSIGN_OR_RETURN(heads_, DeviceMemory::allocate(*runtime_, kMaxDecodeBatch * kBytes,
+                                                       cuda::MemoryKind::kPinned));
   }
   return runtime_->synchronize(queue_.stream);
 }
@@ -332,7 +332,8 @@ void GpuBackend::put_on_stream(int64_t num_tokens, int64_t num_logits, StageMark
   if (marks != nullptr) queue_.note(marks->end());
 }
 
-Status GpuBackend::record_and_launch(int64_t num_tokens, int64_t num_logits) {
+Result<const GpuBackend::RecordedStep*> GpuBackend::recorded_step(int64_t num_tokens,
+                                                                  int64_t num_logits) {
   const GraphKey key{pieces_[0].num_tokens, pieces_[0].num_sequences,
                      pieces_[0].max_tokens, num_logits,
                      clock_ != nullptr,     experts_->fetches(num_tokens)};
@@ -350,9 +351,42 @@ Status GpuBackend::record_and_launch(int64_t num_tokens, int64_t num_logits) {
     step.graph = *graph;
     found = graphs_.emplace(key, std::move(step)).first;
   }
-  step_marks_ = found->second.marks.get();
-  step_nodes_ = found->second.graph.num_nodes;
-  return runtime_->launch(found->second.graph, queue_.stream);
+  return &found->second;
+}
+
+Status GpuBackend::record_and_launch(int64_t num_tokens, int64_t num_logits) {
+  HS_ASSIGN_OR_RETURN(const RecordedStep* step, recorded_step(num_tokens, num_logits));
+  step_marks_ = step->marks.get();
+  step_nodes_ = step->graph.num_nodes;
+  return runtime_->launch(step->graph, queue_.stream);
+}
+
+// A share above 0 and none are two graphs; both come up where it is learnt.
+Status GpuBackend::prepare_batches(int64_t num_seqs) {
+  for (int64_t n = 1; n <= num_seqs; ++n) {
+    HS_RETURN_IF_ERROR(prepare_batch(n, fetch_share(n)));
+    if (!share_searches_.empty()) HS_RETURN_IF_ERROR(prepare_batch(n, 1));
+  }
+  return {};
+}
+
+// Nothing is launched, so rows and ids need not be there.
+Status GpuBackend::prepare_batch(int64_t num_seqs, double fetch_share) {
+  const auto count = static_cast<int32_t>(num_seqs);
+  pieces_.assign(1, {.sequences = step_input(input_device_.data()).rows,
+                     .num_sequences = count,
+                     .num_tokens = count,
+                     .max_tokens = 1,
+                     .max_positions = options_.max_context});
+  const bool shared = experts_->needs_service(num_seqs);
+  if (!shared && !(is_decode(num_seqs) && options_.record_graphs)) return {};
+  Status status = experts_->set_fetch_share(num_seqs, fetch_share);
+  if (status) {
+    if (const auto step = recorded_step(num_seqs, num_seqs); !step) status = fail(step.error());
+  }
+  const Status drained = runtime_->synchronize(queue_.stream);
+  queue_.status = {};
+  return status ? drained : status;
 }
 
 // Steps that the CPU takes part in must be one launch, or the CPU could wait in the driver for the
@@ -361,8 +395,7 @@ Status GpuBackend::record_and_launch(int64_t num_tokens, int64_t num_logits) {
 Status GpuBackend::run_step(int64_t num_tokens, int64_t num_logits, bool logits_to_host) {
   HS_RETURN_IF_ERROR(queue_.status);
   const bool shared = experts_->needs_service(num_tokens);
-  const bool decode =
-      pieces_.size() == 1 && pieces_[0].max_tokens == 1 && experts_->num_staged(num_tokens) == 0;
+  const bool decode = is_decode(num_tokens);
   if (shared) {
     HS_RETURN_IF_ERROR(experts_->set_fetch_share(num_tokens, next_fetch_share(num_tokens)));
   }
@@ -429,24 +462,26 @@ Status GpuBackend::forward(std::span<const SequencePart> parts, int64_t num_logi
   return {};
 }
 
-Status GpuBackend::read_head(int64_t num_valid, LogitsHead& head) {
-  HS_CHECK(has_heads() && num_logits_ >= 1 && num_valid >= 1 && num_valid <= config_.vocab_size,
-           "the largest of {} logits, {} rows", num_valid, num_logits_);
-  cuda::top_logits(queue_, last_logits(), num_valid,
-                   reinterpret_cast<cuda::LogitGroup*>(head_.data()));
+Status GpuBackend::read_heads(int64_t num_valid, std::span<LogitsHead> heads) {
+  HS_CHECK(has_heads() && std::ssize(heads) == num_logits_ && num_logits_ <= kMaxDecodeBatch &&
+               num_valid >= 1 && num_valid <= config_.vocab_size,
+           "the largest of {} logits, {} heads of {} rows", num_valid, heads.size(), num_logits_);
+  auto* groups = reinterpret_cast<cuda::LogitGroup*>(heads_.data());
+  cuda::top_logits(queue_, logits_row(0), num_logits_, config_.vocab_size, num_valid, groups);
   const Status launched = std::exchange(queue_.status, {});
   HS_RETURN_IF_ERROR(runtime_->synchronize(queue_.stream));
   HS_RETURN_IF_ERROR(launched);
-  join_groups({reinterpret_cast<const cuda::LogitGroup*>(head_.data()),
-               static_cast<size_t>(cuda::kLogitGroups)},
-              head);
+  for (LogitsHead& head : heads) {
+    join_groups({groups, static_cast<size_t>(cuda::kLogitGroups)}, head);
+    groups += cuda::kLogitGroups;
+  }
   return {};
 }
 
-Status GpuBackend::read_logits(float* logits) {
-  HS_CHECK(num_logits_ >= 1, "no logits to read");
+Status GpuBackend::read_logits(int64_t row, float* logits) {
+  HS_CHECK(row >= 0 && row < num_logits_, "row {} of {} rows of logits", row, num_logits_);
   const int64_t bytes = config_.vocab_size * 4;
-  send(logits_host_.data(), last_logits(), bytes);
+  send(logits_host_.data(), logits_row(row), bytes);
   const Status launched = std::exchange(queue_.status, {});
   HS_RETURN_IF_ERROR(runtime_->synchronize(queue_.stream));
   HS_RETURN_IF_ERROR(launched);

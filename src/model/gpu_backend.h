@@ -43,9 +43,11 @@ class GpuBackend final : public Backend {
   [[nodiscard]] StatePool& states() override { return *states_; }
   [[nodiscard]] int64_t max_logits() const override { return plan_.sizes.max_logits; }
   Status forward(std::span<const SequencePart> parts, int64_t num_logits, float* logits) override;
-  [[nodiscard]] bool has_heads() const override { return head_.data() != nullptr; }
-  Status read_head(int64_t num_valid, LogitsHead& head) override;
-  Status read_logits(float* logits) override;
+  [[nodiscard]] bool has_heads() const override { return heads_.data() != nullptr; }
+  Status read_heads(int64_t num_valid, std::span<LogitsHead> heads) override;
+  Status read_logits(int64_t row, float* logits) override;
+  // Records their graphs.
+  Status prepare_batches(int64_t num_seqs) override;
   [[nodiscard]] bool has_mtp() const override { return false; }
   Status forward_mtp(const SequencePart& part, int64_t num_logits, float* logits) override;
   // While there is a clock, steps carry marks and are slower; their graphs are others.
@@ -122,11 +124,17 @@ class GpuBackend final : public Backend {
   void send(void* device, const void* host, int64_t bytes);
   void write_input(std::span<const SequencePart> parts);  // fills pieces_
   Status run_step(int64_t num_tokens, int64_t num_logits, bool logits_to_host);
-  [[nodiscard]] const float* last_logits() const {
-    return reinterpret_cast<const float*>(logits_device_.data()) +
-           (num_logits_ - 1) * config_.vocab_size;
+  [[nodiscard]] const float* logits_row(int64_t row) const {
+    return reinterpret_cast<const float*>(logits_device_.data()) + row * config_.vocab_size;
   }
+  // The graph of the step that pieces_ describes; records it when it is the first of its kind.
+  Result<const RecordedStep*> recorded_step(int64_t num_tokens, int64_t num_logits);
   Status record_and_launch(int64_t num_tokens, int64_t num_logits);
+  [[nodiscard]] bool is_decode(int64_t num_tokens) const {
+    return pieces_.size() == 1 && pieces_[0].max_tokens == 1 &&
+           experts_->num_staged(num_tokens) == 0;
+  }
+  Status prepare_batch(int64_t num_seqs, double fetch_share);
   void put_on_stream(int64_t num_tokens, int64_t num_logits);
   // The same between marks; null: without.
   void put_on_stream(int64_t num_tokens, int64_t num_logits, StageMarks* marks);
@@ -154,7 +162,7 @@ class GpuBackend final : public Backend {
   cuda::DeviceMemory input_host_;
   cuda::DeviceMemory logits_device_;
   cuda::DeviceMemory logits_host_;
-  cuda::DeviceMemory head_;        // pinned: kernels/cuda/top_logits.h writes there
+  cuda::DeviceMemory heads_;       // pinned: kernels/cuda/top_logits.h writes there
   int64_t num_logits_ = 0;         // rows in logits_device_
   std::vector<StepBatch> pieces_;  // of the step
   std::unique_ptr<ExpertSlots> slots_;

@@ -103,6 +103,7 @@ struct LanguageModel::Parts {
   RopeTable rope;
   LoadReport report;
   std::string device_text;
+  std::vector<SequencePart> batch;   // of extend_batch(), kept for its memory
   std::unique_ptr<Backend> backend;  // last: it uses all of the above
 
   void describe_device();
@@ -221,6 +222,10 @@ int64_t LanguageModel::max_tokens() const {
 int64_t LanguageModel::prefill_chunk() const {
   return parts_->plan.options.prefill_chunk;
 }
+int64_t LanguageModel::max_decode_batch() const {
+  return std::min({kMaxDecodeBatch, prefill_chunk(), parts_->backend->max_logits(),
+                   parts_->plan.options.max_num_seqs});
+}
 
 Result<std::unique_ptr<SequenceState>> LanguageModel::new_sequence(int64_t num_tokens_expected) {
   HS_ASSIGN_OR_RETURN(SequenceCache cache,
@@ -270,14 +275,14 @@ Result<bool> LanguageModel::extend_head(SequenceState& sequence, std::span<const
                                         int64_t num_valid, LogitsHead& head) {
   if (!parts_->backend->has_heads()) return false;
   HS_RETURN_IF_ERROR(extend_by(sequence, ids, false, {}));
-  HS_RETURN_IF_ERROR(parts_->backend->read_head(num_valid, head));
+  HS_RETURN_IF_ERROR(parts_->backend->read_heads(num_valid, {&head, 1}));
   return true;
 }
 
-Status LanguageModel::read_logits(std::span<float> last_logits) {
-  HS_CHECK(static_cast<int64_t>(last_logits.size()) == vocab_size(), "{} logits for {}",
-           last_logits.size(), vocab_size());
-  return parts_->backend->read_logits(last_logits.data());
+Status LanguageModel::read_logits(int64_t row, std::span<float> logits) {
+  HS_CHECK(static_cast<int64_t>(logits.size()) == vocab_size(), "{} logits for {}", logits.size(),
+           vocab_size());
+  return parts_->backend->read_logits(row, logits.data());
 }
 
 Status LanguageModel::extend_all_logits(SequenceState& sequence, std::span<const int32_t> ids,
@@ -287,10 +292,9 @@ Status LanguageModel::extend_all_logits(SequenceState& sequence, std::span<const
   return extend_by(sequence, ids, true, logits);
 }
 
-Status LanguageModel::extend_batch(std::span<const SequenceStep> steps, std::span<float> logits) {
-  HS_CHECK(logits.size() == steps.size() * static_cast<size_t>(vocab_size()),
-           "{} logits for {} steps", logits.size(), steps.size());
-  std::vector<SequencePart> parts;
+Status LanguageModel::extend_batch_by(std::span<const SequenceStep> steps, float* logits) {
+  std::vector<SequencePart>& parts = parts_->batch;
+  parts.clear();
   for (const SequenceStep& step : steps) {
     SequenceCache& cache = static_cast<ModelSequence&>(*step.sequence).cache;
     HS_RETURN_IF_ERROR(check_ids({&step.id, 1}, vocab_size()));
@@ -309,9 +313,30 @@ Status LanguageModel::extend_batch(std::span<const SequenceStep> steps, std::spa
   for (size_t at = 0; at < parts.size(); at += most) {
     const auto some = std::span(parts).subspan(at, std::min(most, parts.size() - at));
     HS_RETURN_IF_ERROR(parts_->backend->forward(
-        some, std::ssize(some), logits.data() + static_cast<int64_t>(at) * vocab_size()));
+        some, std::ssize(some),
+        logits == nullptr ? nullptr : logits + static_cast<int64_t>(at) * vocab_size()));
   }
   return {};
+}
+
+Status LanguageModel::extend_batch(std::span<const SequenceStep> steps, std::span<float> logits) {
+  HS_CHECK(logits.size() == steps.size() * static_cast<size_t>(vocab_size()),
+           "{} logits for {} steps", logits.size(), steps.size());
+  return extend_batch_by(steps, logits.data());
+}
+
+Result<bool> LanguageModel::extend_batch_heads(std::span<const SequenceStep> steps,
+                                               int64_t num_valid, std::span<LogitsHead> heads) {
+  HS_CHECK(std::ssize(steps) <= max_decode_batch() && heads.size() == steps.size(),
+           "{} heads of {} steps", heads.size(), steps.size());
+  if (!parts_->backend->has_heads()) return false;
+  HS_RETURN_IF_ERROR(extend_batch_by(steps, nullptr));
+  HS_RETURN_IF_ERROR(parts_->backend->read_heads(num_valid, heads));
+  return true;
+}
+
+Status LanguageModel::prepare_batches(int64_t num_seqs) {
+  return parts_->backend->prepare_batches(std::min(num_seqs, max_decode_batch()));
 }
 
 bool LanguageModel::has_mtp() const {

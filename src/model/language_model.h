@@ -71,12 +71,6 @@ Result<ModelSummary> inspect_model(const std::string& directory, const ModelOpti
 
 class GpuBackend;
 
-// One more token of one sequence.
-struct SequenceStep {
-  SequenceState* sequence = nullptr;
-  int32_t id = 0;
-};
-
 class LanguageModel : public TokenModel {
  public:
   // `directory`: what resolve_model() found.
@@ -101,6 +95,7 @@ class LanguageModel : public TokenModel {
   [[nodiscard]] int64_t vocab_size() const override;
   [[nodiscard]] int64_t max_tokens() const override;
   [[nodiscard]] int64_t prefill_chunk() const override;
+  [[nodiscard]] int64_t max_decode_batch() const override;
   Result<std::unique_ptr<SequenceState>> new_sequence(int64_t num_tokens_expected) override;
   Status reserve(SequenceState& sequence, int64_t num_tokens_expected) override;
   Status extend(SequenceState& sequence, std::span<const int32_t> ids,
@@ -108,15 +103,19 @@ class LanguageModel : public TokenModel {
 
   Result<bool> extend_head(SequenceState& sequence, std::span<const int32_t> ids, int64_t num_valid,
                            LogitsHead& head) override;
-  Status read_logits(std::span<float> last_logits) override;
+  Result<bool> extend_batch_heads(std::span<const SequenceStep> steps, int64_t num_valid,
+                                  std::span<LogitsHead> heads) override;
+  Status read_logits(int64_t row, std::span<float> logits) override;
+
+  // More steps than max_decode_batch() are taken as well, in several passes if need be.
+  Status extend_batch(std::span<const SequenceStep> steps, std::span<float> logits) override;
+  // Makes ready what extend_batch() needs for any number of up to `num_seqs` sequences, so that no
+  // client waits for it. For those who serve; without it every number's first step does so.
+  Status prepare_batches(int64_t num_seqs);
 
   // As extend(), with the logits of every one of `ids`: fp32 [ids.size(), vocab_size].
   Status extend_all_logits(SequenceState& sequence, std::span<const int32_t> ids,
                            std::span<float> logits);
-
-  // As extend() for each of `steps`, in one pass over the weights: one token each of sequences that
-  // differ. Writes fp32 [steps.size(), vocab_size]; a row does not depend on the others.
-  Status extend_batch(std::span<const SequenceStep> steps, std::span<float> logits);
 
   // Drafts of the MTP head (model/forward.h, forward_mtp): to be called right after an extend of no
   // more than prefill_chunk() ids, with the ids that follow each of them. Writes the logits of all
@@ -145,6 +144,8 @@ class LanguageModel : public TokenModel {
                                                              std::unique_ptr<ModelWeights> weights);
   Status extend_by(SequenceState& sequence, std::span<const int32_t> ids, bool all_logits,
                    std::span<float> logits);
+  // Null `logits`: they stay where they are.
+  Status extend_batch_by(std::span<const SequenceStep> steps, float* logits);
 
   std::unique_ptr<Parts> parts_;
 };

@@ -21,6 +21,12 @@ class SequenceState {
   virtual ~SequenceState() = default;
 };
 
+// One more token of one sequence.
+struct SequenceStep {
+  SequenceState* sequence = nullptr;
+  int32_t id = 0;
+};
+
 class TokenModel {
  public:
   virtual ~TokenModel() = default;
@@ -31,6 +37,8 @@ class TokenModel {
   [[nodiscard]] virtual int64_t max_tokens() const = 0;
   // Tokens the engine passes to one extend() of a prompt. Cancel is seen between two calls.
   [[nodiscard]] virtual int64_t prefill_chunk() const = 0;
+  // The most steps that one extend_batch() takes; at least 1.
+  [[nodiscard]] virtual int64_t max_decode_batch() const = 0;
 
   // An empty sequence. `num_tokens_expected` is a hint for reserving: a sequence may grow past it,
   // up to max_tokens(). ErrorKind::kResource means: not now, perhaps after another one has ended.
@@ -46,15 +54,27 @@ class TokenModel {
   [[nodiscard]] virtual Status extend(SequenceState& sequence, std::span<const int32_t> ids,
                                       std::span<float> last_logits /* [vocab_size] */) = 0;
 
-  // The same with the largest of the first `num_valid` logits, for models that keep logits where
-  // reading all of them takes long. False: this model does not, and nothing has happened.
+  // As extend() for each of `steps`, in one pass over the weights: one token each of sequences that
+  // differ and have room for it (reserve). Writes a row of logits a step, which is what extend()
+  // would have written, to the bit. After an error none of these sequences is of any more use.
+  [[nodiscard]] virtual Status extend_batch(
+      std::span<const SequenceStep> steps,
+      std::span<float> logits /* [steps.size(), vocab_size] */) = 0;
+
+  // Both with the largest of the first `num_valid` logits of each row, for models that keep logits
+  // where reading all of them takes long. False: this model does not, and nothing has happened.
   [[nodiscard]] virtual Result<bool> extend_head(SequenceState& /*sequence*/,
                                                  std::span<const int32_t> /*ids*/,
                                                  int64_t /*num_valid*/, LogitsHead& /*head*/) {
     return false;
   }
-  // All logits of the last extend_head(), if nothing was extended since.
-  [[nodiscard]] virtual Status read_logits(std::span<float> /*last_logits*/) {
+  [[nodiscard]] virtual Result<bool> extend_batch_heads(
+      std::span<const SequenceStep> /*steps*/, int64_t /*num_valid*/,
+      std::span<LogitsHead> /*heads, one a step*/) {
+    return false;
+  }
+  // All logits of a row of these two (extend_head() has row 0), if nothing was extended since.
+  [[nodiscard]] virtual Status read_logits(int64_t /*row*/, std::span<float> /*logits*/) {
     return fail("this model has no logits to read", ErrorKind::kInternal);
   }
 };

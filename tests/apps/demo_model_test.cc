@@ -162,6 +162,40 @@ TEST(DemoModel, ServesAndStopsOnSigterm) {
   EXPECT_EQ(server.wait_for_exit(20), 0);
 }
 
+// Streams and whole answers, greedy and drawn, of different lengths, more of them than run at once.
+TEST(DemoModel, ClientsGetTogetherWhatTheyGetAlone) {
+  BackgroundProgram server({"serve", kDemo, "--port", "0", "--max-num-seqs", "3"});
+  const uint16_t port = wait_for_port(server);
+  ASSERT_NE(port, 0) << server.read_errors();
+  const auto ask = [port](int n) {
+    const bool stream = n % 2 == 1;
+    const Json body = {{"prompt", "The " + std::string(static_cast<size_t>(n * 3), 'a') + " is"},
+                       {"max_tokens", 24 + 8 * (n % 3)},
+                       {"temperature", n % 3 == 0 ? 0.0 : 1.0},
+                       {"seed", 40 + n},
+                       {"ignore_eos", true},
+                       {"stream", stream}};
+    const HttpAnswer answer = http_post(port, "/v1/completions", body.dump());
+    EXPECT_EQ(answer.status, 200) << answer.body;
+    if (!stream) return json_of(answer.body)["choices"][0]["text"].get<std::string>();
+    std::string text;
+    for (const std::string& event : test::sse_data(answer.body)) {
+      if (event != "[DONE]") text += json_of(event)["choices"][0]["text"].get<std::string>();
+    }
+    return text;
+  };
+  constexpr int kClients = 6;
+  std::vector<std::string> alone, together(kClients);
+  for (int n = 0; n < kClients; ++n) alone.push_back(ask(n));
+  std::vector<std::thread> clients;
+  for (int n = 0; n < kClients; ++n) {
+    clients.emplace_back([&, n] { together[static_cast<size_t>(n)] = ask(n); });
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(together, alone);
+  for (const std::string& text : alone) EXPECT_FALSE(text.empty());
+}
+
 TEST(DemoModel, CallsATool) {
   BackgroundProgram server({"serve", kDemo, "--port", "0"});
   const uint16_t port = wait_for_port(server);

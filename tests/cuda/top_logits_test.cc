@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <map>
 
@@ -35,13 +36,20 @@ std::vector<std::vector<Entry>> groups_of(const std::vector<float>& logits) {
 
 class TopLogits : public testing::GpuTest {
  protected:
-  std::vector<cuda::LogitGroup> picked(const std::vector<float>& logits) {
+  // Of the first num_valid of each row.
+  std::vector<cuda::LogitGroup> picked(const std::vector<float>& logits, int64_t num_rows,
+                                       int64_t num_valid) {
     const float* on_device = upload(logits);
+    const int64_t num_groups = num_rows * cuda::kLogitGroups;
     auto* groups = reinterpret_cast<cuda::LogitGroup*>(
-        garbage<float>(cuda::kLogitGroups * static_cast<int64_t>(sizeof(cuda::LogitGroup)) / 4));
-    cuda::top_logits(queue(), on_device, std::ssize(logits), groups);
+        garbage<float>(num_groups * static_cast<int64_t>(sizeof(cuda::LogitGroup)) / 4));
+    cuda::top_logits(queue(), on_device, num_rows, std::ssize(logits) / num_rows, num_valid,
+                     groups);
     EXPECT_TRUE(queue().status) << queue().status.error().message;
-    return download(groups, cuda::kLogitGroups);
+    return download(groups, num_groups);
+  }
+  std::vector<cuda::LogitGroup> picked(const std::vector<float>& logits) {
+    return picked(logits, 1, std::ssize(logits));
   }
 };
 
@@ -63,6 +71,20 @@ TEST_F(TopLogits, AreEachGroupsLargest) {
       const bool has_next = wanted.size() > cuda::kListedLogits;
       ASSERT_EQ(groups[g].next, has_next ? wanted[cuda::kListedLogits].logit : kNone) << vocab;
       ASSERT_EQ(groups[g].not_finite, 0u) << vocab;
+    }
+  }
+}
+
+TEST_F(TopLogits, OfSeveralRowsAreThoseOfEach) {
+  constexpr int64_t kRows = 5, kWidth = 9000, kValid = 8997;
+  const std::vector<float> logits = testing::Numbers(7).normal(kRows * kWidth, 3.0f);
+  const auto together = picked(logits, kRows, kValid);
+  for (int64_t row = 0; row < kRows; ++row) {
+    const auto begin = logits.begin() + row * kWidth;
+    const auto alone = picked({begin, begin + kValid});
+    for (size_t g = 0; g < alone.size(); ++g) {
+      const auto& got = together[static_cast<size_t>(row) * alone.size() + g];
+      ASSERT_EQ(std::memcmp(&got, &alone[g], sizeof(got)), 0) << "row " << row << ", group " << g;
     }
   }
 }

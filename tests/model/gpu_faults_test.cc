@@ -180,6 +180,47 @@ TEST_F(GpuFaults, NoStepAllocatesOnTheGpu) {
   }
 }
 
+// After that the first step of several sequences records nothing any more.
+TEST_F(GpuFaults, BatchesAreMadeReadyBeforehandOrThatFails) {
+  for (const int64_t max_slots : {int64_t{-1}, int64_t{0}}) {
+    auto made = create(-1, max_slots);
+    ASSERT_TRUE(made) << made.error().message;
+    GpuBackend& backend = **made;
+    int64_t num_failures = 0;
+    for (int64_t n = 0;; ++n) {
+      ASSERT_LT(n, 100000);
+      runtime_->fail_call(n);
+      const Status status = backend.prepare_batches(2);
+      if (runtime_->num_calls() <= n) break;
+      num_failures += status ? 0 : 1;
+    }
+    EXPECT_GT(num_failures, 50);
+    runtime_->fail_call(-1);
+    ASSERT_TRUE(backend.prepare_batches(2)) << "after all these failures";
+    const int64_t num_calls = runtime_->num_calls();
+    ASSERT_TRUE(backend.prepare_batches(2));
+    EXPECT_LT(runtime_->num_calls(), num_calls + 20) << "recorded a second time";
+    if (max_slots == 0) continue;  // no kernel here asks for its experts
+    std::vector<SequenceCache> caches;
+    std::vector<SequencePart> parts;
+    const std::vector<int32_t> id = {3};
+    for (int i = 0; i < 2; ++i) {
+      auto cache = SequenceCache::create(backend.pages(), backend.states());
+      ASSERT_TRUE(cache && cache->reserve(8));
+      caches.push_back(std::move(*cache));
+    }
+    for (SequenceCache& cache : caches) parts.push_back({&cache, id});
+    std::vector<float> logits(static_cast<size_t>(2 * config_.vocab_size));
+    std::vector<int64_t> calls;
+    for (int step = 0; step < 2; ++step) {
+      runtime_->fail_call(-1);
+      ASSERT_TRUE(backend.forward(parts, 2, logits.data()));
+      calls.push_back(runtime_->num_calls());
+    }
+    EXPECT_EQ(calls[0], calls[1]);
+  }
+}
+
 // Steps with marks between their stages, and logits that are picked on the device.
 TEST_F(GpuFaults, EveryCallThatFailsInATimedStepEndsThatStepOnly) {
   auto made = create(-1);
@@ -190,9 +231,9 @@ TEST_F(GpuFaults, EveryCallThatFailsInATimedStepEndsThatStepOnly) {
   const auto timed = [&]() -> Status {
     HS_RETURN_IF_ERROR(run(backend, 2));
     LogitsHead head;
-    HS_RETURN_IF_ERROR(backend.read_head(config_.vocab_size, head));
+    HS_RETURN_IF_ERROR(backend.read_heads(config_.vocab_size, {&head, 1}));
     std::vector<float> logits(static_cast<size_t>(config_.vocab_size));
-    return backend.read_logits(logits.data());
+    return backend.read_logits(0, logits.data());
   };
   int64_t num_failures = 0;
   for (int64_t n = 0;; ++n) {

@@ -38,7 +38,7 @@ class GpuHead : public testing::Test {
       if (by_heads) {
         const auto has_head = model_->extend_head(**sequence, next, valid, head);
         EXPECT_TRUE(has_head && *has_head);
-        EXPECT_TRUE(model_->read_logits(logits_));
+        EXPECT_TRUE(model_->read_logits(0, logits_));
         expect_listed(head, valid);
         const auto sampled = sampler.sample_head(head, scratch);
         EXPECT_TRUE(sampled);
@@ -73,6 +73,30 @@ class GpuHead : public testing::Test {
   std::vector<float> logits_;
   int num_settled_ = 0;
 };
+
+TEST_F(GpuHead, OfABatchAreThoseOfEachSequence) {
+  const int64_t valid = model_->vocab_size() - 3;
+  std::vector<std::unique_ptr<SequenceState>> sequences;
+  std::vector<SequenceStep> steps;
+  std::vector<LogitsHead> heads(3);
+  for (int32_t s = 0; s < 3; ++s) {
+    auto sequence = model_->new_sequence(100);
+    ASSERT_TRUE(sequence);
+    sequences.push_back(std::move(*sequence));
+    const std::vector<int32_t> prompt = {5 + s, 99, 17 * s, 300};
+    ASSERT_TRUE(model_->extend(*sequences.back(), prompt, logits_));
+    steps.push_back({sequences.back().get(), 40 + s});
+  }
+  ASSERT_EQ(model_->max_decode_batch(), 4) << "as many as may hold state";
+  for (int step = 0; step < 4; ++step) {
+    const auto has_heads = model_->extend_batch_heads(steps, valid, heads);
+    ASSERT_TRUE(has_heads && *has_heads);
+    for (const int64_t row : {2, 0, 1}) {
+      ASSERT_TRUE(model_->read_logits(row, logits_));
+      expect_listed(heads[static_cast<size_t>(row)], valid);
+    }
+  }
+}
 
 TEST_F(GpuHead, GivesTheTextThatAllLogitsGive) {
   SamplingParams greedy, usual, cold, all;

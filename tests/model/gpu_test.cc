@@ -166,6 +166,43 @@ TEST_P(Gpu, ShortPromptsAreSplitWithoutATrace) {
   }
 }
 
+// Five sequences of different lengths, a token each in one step. Where the CPU computes experts as
+// well, only integer products do not depend on who does.
+TEST_P(Gpu, BatchesGiveTheBitsOfSingleSteps) {
+  const auto& ids = golden_.at("input_ids.200").ints;
+  constexpr size_t kNumSeqs = 5;
+  const bool integer = GetParam() == "gptq" || GetParam() == "nf4" || GetParam() == "awq";
+  for (const int64_t slots : {-1, 0, 12}) {
+    if (slots > 0 && !integer) continue;
+    auto gpu = model({.max_expert_slots = slots, .cpu_threads = 2, .max_num_seqs = 2 * kNumSeqs});
+    ASSERT_NE(gpu, nullptr);
+    ASSERT_TRUE(gpu->prepare_batches(kNumSeqs));
+    const auto vocab = static_cast<size_t>(gpu->vocab_size());
+    std::vector<float> row(vocab), together(kNumSeqs * vocab);
+    std::vector<std::unique_ptr<SequenceState>> batched, single;
+    for (size_t s = 0; s < 2 * kNumSeqs; ++s) {
+      auto sequence = gpu->new_sequence(100);
+      ASSERT_TRUE(sequence) << sequence.error().message;
+      const auto prompt = std::span(ids).subspan(s / 2, 1 + 13 * (s / 2));
+      ASSERT_TRUE(gpu->extend(**sequence, prompt, row));
+      (s % 2 == 0 ? batched : single).push_back(std::move(*sequence));
+    }
+    for (size_t n = 0; n < 4; ++n) {
+      std::vector<SequenceStep> steps;
+      for (size_t s = 0; s < kNumSeqs; ++s)
+        steps.push_back({batched[s].get(), ids[100 + 9 * s + n]});
+      const Status status = gpu->extend_batch(steps, together);
+      ASSERT_TRUE(status) << status.error().message;
+      for (size_t s = 0; s < kNumSeqs; ++s) {
+        ASSERT_TRUE(gpu->extend(*single[s], {&steps[s].id, 1}, row));
+        const bool equal = std::equal(row.begin(), row.end(),
+                                      together.begin() + static_cast<std::ptrdiff_t>(s * vocab));
+        EXPECT_TRUE(equal) << "sequence " << s << ", step " << n << ", " << gpu->device_text();
+      }
+    }
+  }
+}
+
 using Heard = std::map<int64_t, std::vector<int32_t>>;  // by layer
 
 // After a few steps that nobody listens to, recorded ones among them.

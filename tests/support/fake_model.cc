@@ -6,6 +6,8 @@
 #include <thread>
 #include <utility>
 
+#include "base/check.h"
+
 namespace hotset::test {
 namespace {
 
@@ -46,25 +48,64 @@ Status FakeModel::reserve(SequenceState& sequence, int64_t num_tokens_expected) 
   return {};
 }
 
-Status FakeModel::extend(SequenceState& sequence, std::span<const int32_t> ids,
-                         std::span<float> last_logits) {
+// A pass over the weights.
+void FakeModel::pass() {
   {
     std::unique_lock lock(gate_mutex_);
     gate_opened_.wait(lock, [this] { return gate_is_open_; });
   }
   if (options_.extend_time.count() > 0) std::this_thread::sleep_for(options_.extend_time);
+  ++num_extends;
+}
+
+Status FakeModel::feed(SequenceState& sequence, std::span<const int32_t> ids,
+                       std::span<float> logits) {
   auto& state = static_cast<FakeState&>(sequence);
   state.ids.insert(state.ids.end(), ids.begin(), ids.end());
   HS_RETURN_IF_ERROR(reserve(sequence, static_cast<int64_t>(state.ids.size())));
-  ++num_extends;
   num_tokens_fed += static_cast<int64_t>(ids.size());
-  if (fault_) {
-    if (const Status status = fault_(state.ids); !status) return status;
-  }
-  std::fill(last_logits.begin(), last_logits.end(), 0.0f);
-  last_logits[static_cast<size_t>(script_(state.ids))] = 20.0f;
-  if (logits_hook_) logits_hook_(state.ids, last_logits);
+  if (fault_) HS_RETURN_IF_ERROR(fault_(state.ids));
+  std::fill(logits.begin(), logits.end(), 0.0f);
+  logits[static_cast<size_t>(script_(state.ids))] = 20.0f;
+  if (logits_hook_) logits_hook_(state.ids, logits);
   return {};
+}
+
+Status FakeModel::extend(SequenceState& sequence, std::span<const int32_t> ids,
+                         std::span<float> last_logits) {
+  pass();
+  return feed(sequence, ids, last_logits);
+}
+
+Status FakeModel::extend_batch(std::span<const SequenceStep> steps, std::span<float> logits) {
+  HS_CHECK(!steps.empty() && std::ssize(steps) <= options_.max_decode_batch, "{} steps",
+           steps.size());
+  pass();
+  {
+    const std::lock_guard lock(gate_mutex_);
+    batch_sizes_.push_back(steps.size());
+  }
+  const auto width = static_cast<size_t>(options_.vocab_size);
+  HS_CHECK(logits.size() == steps.size() * width, "{} logits", logits.size());
+  for (size_t row = 0; row < steps.size(); ++row) {
+    HS_RETURN_IF_ERROR(feed(*steps[row].sequence, std::span(&steps[row].id, 1),
+                            logits.subspan(row * width, width)));
+  }
+  return {};
+}
+
+void FakeModel::pick(int64_t row, int64_t num_valid, LogitsHead& head) const {
+  const float* logits = kept_logits_.data() + row * options_.vocab_size;
+  head.largest.clear();
+  head.all_finite = true;
+  for (int32_t id = 0; id < num_valid; ++id) {
+    head.largest.push_back({id, logits[id]});
+    head.all_finite = head.all_finite && std::isfinite(logits[id]);
+  }
+  std::stable_sort(head.largest.begin(), head.largest.end(),
+                   [](const auto& a, const auto& b) { return a.logit > b.logit; });
+  head.cut = head.largest[2].logit;
+  head.largest.resize(2);
 }
 
 Result<bool> FakeModel::extend_head(SequenceState& sequence, std::span<const int32_t> ids,
@@ -72,24 +113,30 @@ Result<bool> FakeModel::extend_head(SequenceState& sequence, std::span<const int
   if (!options_.has_heads) return false;
   kept_logits_.resize(static_cast<size_t>(options_.vocab_size));
   HS_RETURN_IF_ERROR(extend(sequence, ids, kept_logits_));
-  head.largest.clear();
-  head.all_finite = true;
-  for (int32_t id = 0; id < num_valid; ++id) {
-    const float logit = kept_logits_[static_cast<size_t>(id)];
-    head.largest.push_back({id, logit});
-    head.all_finite = head.all_finite && std::isfinite(logit);
-  }
-  std::stable_sort(head.largest.begin(), head.largest.end(),
-                   [](const auto& a, const auto& b) { return a.logit > b.logit; });
-  head.cut = head.largest[2].logit;
-  head.largest.resize(2);
+  pick(0, num_valid, head);
   return true;
 }
 
-Status FakeModel::read_logits(std::span<float> last_logits) {
+Result<bool> FakeModel::extend_batch_heads(std::span<const SequenceStep> steps, int64_t num_valid,
+                                           std::span<LogitsHead> heads) {
+  if (!options_.has_heads) return false;
+  kept_logits_.resize(steps.size() * static_cast<size_t>(options_.vocab_size));
+  HS_RETURN_IF_ERROR(extend_batch(steps, kept_logits_));
+  for (size_t row = 0; row < heads.size(); ++row) {
+    pick(static_cast<int64_t>(row), num_valid, heads[row]);
+  }
+  return true;
+}
+
+Status FakeModel::read_logits(int64_t row, std::span<float> logits) {
   ++num_logits_read;
-  std::copy(kept_logits_.begin(), kept_logits_.end(), last_logits.begin());
+  std::copy_n(kept_logits_.begin() + row * options_.vocab_size, logits.size(), logits.begin());
   return {};
+}
+
+std::vector<size_t> FakeModel::batch_sizes() {
+  const std::lock_guard lock(gate_mutex_);
+  return batch_sizes_;
 }
 
 void FakeModel::close_gate() {

@@ -40,11 +40,13 @@ __device__ int best_of_warp(float& logit, int order) {
 }
 
 __global__ void __launch_bounds__(kWarps * 32)
-    top_logits_kernel(const float* logits, int64_t num_valid, int per_lane, LogitGroup* groups) {
+    top_logits_kernel(const float* all_logits, int64_t row_width, int64_t num_valid, int per_lane,
+                      LogitGroup* groups) {
   extern __shared__ float shared[];
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int group = static_cast<int>(blockIdx.x) * kWarps + warp;
   auto* values = reinterpret_cast<float(*)[32]>(shared + warp * per_lane * 32);
+  const float* logits = all_logits + blockIdx.y * row_width;
   unsigned largest_bits = 0;
   for (int i = 0; i < per_lane; ++i) {
     const int64_t id = (static_cast<int64_t>(i) * kLogitGroups + group) * 32 + lane;
@@ -54,7 +56,7 @@ __global__ void __launch_bounds__(kWarps * 32)
   }
   const bool not_finite = __any_sync(0xffffffffu, largest_bits >= 0x7f800000u) != 0;
   Best mine = best_of_lane(values, per_lane, lane);
-  LogitGroup& out = groups[group];
+  LogitGroup& out = groups[blockIdx.y * kLogitGroups + group];
   for (int n = 0; n <= kListedLogits; ++n) {
     float logit = mine.logit;
     const int order = best_of_warp(logit, mine.index < 0 ? 0x7fffffff : mine.index * 32 + lane);
@@ -81,11 +83,12 @@ int64_t max_top_logits() {
   return int64_t{kMaxPerLane} * kLogitGroups * 32;
 }
 
-void top_logits(Queue& queue, const float* logits, int64_t num_valid, LogitGroup* groups) {
+void top_logits(Queue& queue, const float* logits, int64_t num_rows, int64_t row_width,
+                int64_t num_valid, LogitGroup* groups) {
   const auto per_lane = static_cast<int>(blocks_for(num_valid, int64_t{kLogitGroups} * 32));
-  HS_LAUNCH(queue, Grid{.x = kLogitGroups / kWarps}, Grid{.x = kWarps * 32},
-            int64_t{kWarps} * per_lane * 32 * 4, top_logits_kernel, logits, num_valid, per_lane,
-            groups);
+  const Grid grid{.x = kLogitGroups / kWarps, .y = static_cast<uint32_t>(num_rows)};
+  HS_LAUNCH(queue, grid, Grid{.x = kWarps * 32}, int64_t{kWarps} * per_lane * 32 * 4,
+            top_logits_kernel, logits, row_width, num_valid, per_lane, groups);
 }
 
 }  // namespace hotset::cuda

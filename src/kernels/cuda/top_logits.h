@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The largest logits of a token, picked on the GPU, so that a few kilobytes cross PCIe instead of
+// The largest logits of tokens, picked on the GPU, so that a few kilobytes cross PCIe instead of
 // all of them (request/logits_head.h).
 //
 // Ids are dealt to groups in stripes of 32. A group lists its largest few, and the largest that it
@@ -25,8 +25,10 @@ struct LogitGroup {
 // The widest vocabulary that it takes.
 [[nodiscard]] int64_t max_top_logits();
 
-// logits: on the device; the first num_valid (1 … max_top_logits()) are looked at. groups:
-// [kLogitGroups], on the device or pinned. Lower ids come first among equals.
-void top_logits(Queue& queue, const float* logits, int64_t num_valid, LogitGroup* groups);
+// logits: [num_rows, row_width] on the device; the first num_valid (1 … max_top_logits()) of a row
+// are looked at. groups: [num_rows, kLogitGroups], on the device or pinned. Lower ids come first
+// among equals.
+void top_logits(Queue& queue, const float* logits, int64_t num_rows, int64_t row_width,
+                int64_t num_valid, LogitGroup* groups);
 
 }  // namespace hotset::cuda
