@@ -33,7 +33,10 @@ struct EngineOptions {
   size_t max_num_seqs = 4;            // sequences that run at once
   size_t max_queued = 64;             // requests that may wait for their turn
   size_t num_kept_sequences = 1;      // ended sequences kept for the next message
-  uint64_t seed = 0;                  // of requests that bring none; the n-th gets seed + n
+  // Room that an answer of no stated length gets before it begins; more comes as it grows. One with
+  // max_tokens gets all of it.
+  int64_t first_room = 1024;
+  uint64_t seed = 0;                     // of requests that bring none; the n-th gets seed + n
   std::function<double()> clock_s = {};  // monotonic seconds; empty: the system's steady clock
 };
 
@@ -87,7 +90,11 @@ class Engine {
   void admit_waiting();
   Status open_state(Sequence& sequence);
   Status continue_kept(Sequence& sequence, KeptSequences::Entry kept, int64_t num_expected);
+  bool has_room(Sequence& sequence) noexcept;
   void choose();
+  void take_prompt();
+  void take_answers();
+  void end_latest();
   [[nodiscard]] std::span<float> logits_of(size_t row) {
     const auto width = static_cast<size_t>(model_.vocab_size());
     return std::span(logits_).subspan(row * width, width);
@@ -122,6 +129,7 @@ class Engine {
 
   const size_t max_batch_;
   bool last_was_prompt_ = false;
+  bool is_short_of_room_ = false;  // an answer sat out when they had their turn
   // Of this step, with room for max_batch_: one prompt or several answers, and a row for each.
   std::vector<Sequence*> chosen_;
   std::vector<SequenceStep> steps_;

@@ -22,6 +22,8 @@ struct Sequence {
   [[nodiscard]] int64_t num_prompt_tokens() const {
     return static_cast<int64_t>(request.prompt_ids.size());
   }
+  // Prompt and answer at their longest.
+  [[nodiscard]] int64_t max_total_tokens() const { return num_prompt_tokens() + max_output_tokens; }
   [[nodiscard]] bool is_prefilling() const { return num_fed() < num_prompt_tokens(); }
 
   // The ids of the next extend(): a piece of the prompt, or the token sampled last.
@@ -30,8 +32,9 @@ struct Sequence {
   Request request;
   std::shared_ptr<TokenStream> stream;
   Sampler sampler;
-  std::vector<int32_t> ending_ids;       // ids that end the answer (none with ignore_eos alone)
-  int64_t max_output_tokens = 0;         // max_tokens cut to what the context leaves
+  std::vector<int32_t> ending_ids;  // ids that end the answer (none with ignore_eos alone)
+  int64_t max_output_tokens = 0;    // max_tokens cut to what the context leaves
+  int64_t num_reserved = 0;  // tokens, prompt and answer together, that the model has promised room
   std::unique_ptr<SequenceState> state;  // null while waiting in the queue
   std::vector<int32_t> fed_ids;          // exactly what `state` has seen
   int32_t last_token = -1;

@@ -44,6 +44,7 @@ bool Engine::step() {
     if (stopping_) return false;
   }
   choose();
+  if (chosen_.empty()) end_latest();
   const Status extended = extend_chosen();
   for (size_t row = 0; row < chosen_.size(); ++row) {
     const Status said = extended ? say_next(*chosen_[row], row) : Status();
@@ -69,8 +70,9 @@ void Engine::drop_cancelled() {
 }
 
 // First come, first served. A request that the model has no room for waits while another one runs,
-// and fails when it would have to wait for nothing.
+// and fails when it would have to wait for nothing. Answers under way that need more come first.
 void Engine::admit_waiting() {
+  if (is_short_of_room_ && !running_.empty()) return;
   while (!waiting_.empty() && running_.size() < options_.max_num_seqs) {
     Sequence& sequence = *waiting_.front();
     if (Status status = open_state(sequence); !status) {
@@ -92,7 +94,11 @@ void Engine::admit_waiting() {
 // Continues a kept sequence when the prompt extends it, else starts anew; other kept ones give way
 // when memory is short.
 Status Engine::open_state(Sequence& sequence) {
-  const int64_t num_expected = sequence.num_prompt_tokens() + sequence.max_output_tokens;
+  const int64_t at_first =
+      sequence.request.params.max_tokens ? sequence.max_output_tokens : options_.first_room;
+  const int64_t num_expected =
+      std::min(sequence.num_prompt_tokens() + at_first, sequence.max_total_tokens());
+  sequence.num_reserved = num_expected;
   try {
     if (auto kept = kept_.take_prefix_of(sequence.request.prompt_ids)) {
       return continue_kept(sequence, std::move(*kept), num_expected);
@@ -128,22 +134,62 @@ Status Engine::continue_kept(Sequence& sequence, KeptSequences::Entry kept, int6
   return {};
 }
 
-// The sequences of this step, which have their next turn after all others: one prompt, or as many
-// answers as the model takes together. While there are both, a piece of a prompt and a token of the
-// answers follow each other, so that neither waits for the other's end.
+// Room for one more token. An answer of no stated length gets it as it grows; while there is none,
+// it sits out and the others go on.
+bool Engine::has_room(Sequence& sequence) noexcept {
+  if (sequence.num_fed() < sequence.num_reserved) return true;
+  try {
+    while (!model_.reserve(*sequence.state, sequence.num_fed() + 1)) {
+      if (!kept_.drop_oldest()) return false;
+    }
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  sequence.num_reserved = sequence.num_fed() + 1;
+  return true;
+}
+
+// When all answers wait for room, the one that began last has said what it could.
+void Engine::end_latest() {
+  const auto began_earlier = [](const auto& a, const auto& b) {
+    return a->started_s < b->started_s;
+  };
+  finish(**std::max_element(running_.begin(), running_.end(), began_earlier),
+         FinishReason::kLength);
+}
+
+// The sequences of this step: one prompt, or as many answers as the model takes together. While
+// there are both, a piece of a prompt and a token of the answers follow each other, so that neither
+// waits for the other's end. None when there are only answers, and room for none of them.
 void Engine::choose() {
-  const auto is_prompt = [](const auto& sequence) { return sequence->is_prefilling(); };
-  const auto num_prompts =
-      static_cast<size_t>(std::count_if(running_.begin(), running_.end(), is_prompt));
-  const bool is_prompts_turn =
-      num_prompts > 0 && (!last_was_prompt_ || num_prompts == running_.size());
-  last_was_prompt_ = is_prompts_turn;
-  const size_t most = is_prompts_turn ? 1 : max_batch_;
+  const auto num_prompts = static_cast<size_t>(std::count_if(
+      running_.begin(), running_.end(), [](const auto& s) { return s->is_prefilling(); }));
+  const bool has_answers = num_prompts < running_.size();
+  if (!has_answers) is_short_of_room_ = false;
   chosen_.clear();
+  if (has_answers && (num_prompts == 0 || last_was_prompt_)) take_answers();
+  last_was_prompt_ = chosen_.empty() && num_prompts > 0;
+  if (last_was_prompt_) take_prompt();
+}
+
+// Who is taken has the next turn after all others.
+void Engine::take_prompt() {
+  const auto first = std::find_if(running_.begin(), running_.end(),
+                                  [](const auto& s) { return s->is_prefilling(); });
+  chosen_.push_back(first->get());
+  running_.splice(running_.end(), running_, first);
+}
+
+void Engine::take_answers() {
+  is_short_of_room_ = false;
   auto next = running_.begin();
-  for (size_t i = running_.size(); i > 0 && chosen_.size() < most; --i) {
+  for (size_t i = running_.size(); i > 0 && chosen_.size() < max_batch_; --i) {
     const auto here = next++;
-    if (is_prompt(*here) != is_prompts_turn) continue;
+    if ((*here)->is_prefilling()) continue;
+    if (!has_room(**here)) {
+      is_short_of_room_ = true;
+      continue;
+    }
     chosen_.push_back(here->get());
     running_.splice(running_.end(), running_, here);
   }
@@ -151,6 +197,7 @@ void Engine::choose() {
 
 // One pass over the weights.
 Status Engine::extend_chosen() {
+  if (chosen_.empty()) return {};
   const auto takes_head = [](const Sequence* s) { return s->sampler.can_sample_head(); };
   const bool wants_heads = std::any_of(chosen_.begin(), chosen_.end(), takes_head);
   has_heads_ = false;

@@ -207,5 +207,44 @@ TEST(Together, NoPassNeedsMoreRoomThanWasReserved) {
   EXPECT_EQ(f.model.num_reserved, 0);
 }
 
+// The room of one longest answer; four that may become as long and do not are computed at once.
+TEST(Together, AnswersOfNoStatedLengthShareTheRoom) {
+  EngineFixture f({.max_num_seqs = 4, .num_kept_sequences = 0, .first_room = 16},
+                  {.max_tokens = 300, .max_reserved = 301});
+  const Streams streams = submit_all(f, {{140}, {141}, {142}, {143}});
+  for (int32_t s = 0; s < 4; ++s) {
+    const Outcome out = read_all(*streams[static_cast<size_t>(s)]);
+    EXPECT_EQ(out.finish, FinishReason::kStop) << out.error.message;
+    EXPECT_EQ(out.tokens.size(), static_cast<size_t>(61 - s));
+  }
+  const std::vector<size_t> sizes = f.model.batch_sizes();
+  EXPECT_GE(std::count(sizes.begin(), sizes.end(), 4u), 50);
+}
+
+// Three answers that would fill the context each, with room for one and a half: who waits goes on
+// when another one has ended, whose state gives way, and nobody gets an error.
+TEST(Together, AnswersWaitForRoomAndTheLatestGivesWay) {
+  EngineFixture f({.max_num_seqs = 3, .num_kept_sequences = 2, .first_room = 16},
+                  {.max_tokens = 200, .max_reserved = 300});
+  SamplingParams endless;
+  endless.ignore_eos = true;
+  const Streams streams = submit_all(f, {{10}, {11}, {12}}, endless);
+  auto late = f.submit({150}, with_max_tokens(5));
+  std::vector<size_t> lengths;
+  for (int32_t s = 0; s < 3; ++s) {
+    const Outcome out = read_all(*streams[static_cast<size_t>(s)]);
+    EXPECT_EQ(out.finish, FinishReason::kLength) << out.error.message;
+    for (size_t i = 0; i < std::min<size_t>(out.tokens.size(), 180); ++i) {
+      ASSERT_EQ(out.tokens[i], 11 + s + static_cast<int32_t>(i)) << "sequence " << s;
+    }
+    lengths.push_back(out.tokens.size());
+  }
+  EXPECT_EQ(lengths[0], 199u) << "the first is never the latest";
+  EXPECT_GE(lengths[1], 64u);
+  EXPECT_GE(lengths[2], 64u);
+  EXPECT_EQ(read_all(*late).tokens, counted(150, 5));
+  EXPECT_EQ(f.engine->counters().num_running, 0);
+}
+
 }  // namespace
 }  // namespace hotset
