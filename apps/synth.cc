@@ -121,6 +121,10 @@ class ShardWriter {
 Status prepare_directory(const SynthOptions& options, int64_t total_bytes) {
   std::error_code error;
   if (options.directory.empty()) return fail("-o: a directory to write to is needed");
+  const bool has_bits =
+      options.code_bits == 4 ||
+      (options.code_bits == 8 && options.format == SynthFormat::kCompressedTensors);
+  if (!has_bits) return fail(fmt::format("codes of {} bits are not written", options.code_bits));
   fs::create_directories(options.directory, error);
   if (error) {
     return fail(fmt::format("{}: cannot be created: {}", options.directory, error.message()),
@@ -224,7 +228,7 @@ Status write_synthetic_checkpoint(const SynthOptions& options,
   const fs::path directory = options.directory;
   HS_RETURN_IF_ERROR(write_text(directory / "generation_config.json", generation.dump(2) + "\n"));
   // Last: its presence says that the checkpoint is complete.
-  return write_text(directory / "config.json", synth_config_json(model, options.format));
+  return write_text(directory / "config.json", synth_config_json(model, options));
 }
 
 }  // namespace hotset

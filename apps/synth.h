@@ -38,6 +38,7 @@ struct SynthOptions {
   std::string tokenizer = {};  // a directory whose tokenizer files are copied; empty: none
   uint64_t seed = 1;           // same options, same bytes
   int64_t shard_bytes = 4'000'000'000;
+  int code_bits = 4;  // compressed-tensors may have 8
 };
 
 struct SynthProgress {

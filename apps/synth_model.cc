@@ -64,8 +64,8 @@ constexpr SynthModel kModels[] = {
 
 using Json = nlohmann::ordered_json;
 
-Json quantization_config(SynthFormat format) {
-  switch (format) {
+Json quantization_config(const SynthOptions& options) {
+  switch (options.format) {
     case SynthFormat::kGptq:
       return {{"quant_method", "gptq"}, {"bits", 4},
               {"group_size", 128},      {"sym", true},
@@ -75,8 +75,12 @@ Json quantization_config(SynthFormat format) {
       return {{"quant_method", "awq"}, {"bits", 4},         {"group_size", 128},
               {"zero_point", true},    {"version", "gemm"}, {"modules_to_not_convert", nullptr}};
     case SynthFormat::kCompressedTensors: {
-      const Json weights = {{"num_bits", 4},       {"type", "int"},     {"symmetric", true},
-                            {"strategy", "group"}, {"group_size", 128}, {"actorder", nullptr},
+      const Json weights = {{"num_bits", options.code_bits},
+                            {"type", "int"},
+                            {"symmetric", true},
+                            {"strategy", "group"},
+                            {"group_size", 128},
+                            {"actorder", nullptr},
                             {"dynamic", false}};
       const Json group = {{"targets", {"Linear"}},
                           {"weights", weights},
@@ -136,7 +140,7 @@ Result<SynthModel> find_synth_model(const SynthOptions& options) {
   return model;
 }
 
-std::string synth_config_json(const SynthModel& m, SynthFormat format) {
+std::string synth_config_json(const SynthModel& m, const SynthOptions& options) {
   Json config = {{"architectures", {"Qwen3NextForCausalLM"}},
                  {"attention_bias", false},
                  {"attention_dropout", 0.0},
@@ -176,7 +180,7 @@ std::string synth_config_json(const SynthModel& m, SynthFormat format) {
                  {"use_cache", true},
                  {"use_sliding_window", false},
                  {"vocab_size", m.vocab_size}};
-  if (Json quantization = quantization_config(format); !quantization.is_null()) {
+  if (Json quantization = quantization_config(options); !quantization.is_null()) {
     config["quantization_config"] = std::move(quantization);
   }
   return config.dump(2) + "\n";

@@ -38,7 +38,7 @@ struct SynthModel {
 // With options.num_layers applied.
 [[nodiscard]] Result<SynthModel> find_synth_model(const SynthOptions& options);
 
-[[nodiscard]] std::string synth_config_json(const SynthModel& model, SynthFormat format);
+[[nodiscard]] std::string synth_config_json(const SynthModel& model, const SynthOptions& options);
 [[nodiscard]] std::vector<SynthTensor> plan_synth_tensors(const SynthModel& model,
                                                           const SynthOptions& options);
 

@@ -65,6 +65,7 @@ double affine_deviation() {
   for (int code = 1; code < 16; ++code) squares += (code - 8.0) * (code - 8.0);
   return std::sqrt(squares / 16.0);
 }
+constexpr double kByteDeviation = 73.9;  // of random bytes
 double nf4_deviation() {
   double squares = 0.0;
   for (size_t code = 0; code < 16; ++code) squares += std::pow(kNf4[code == 12 ? 8 : code], 2.0);
@@ -202,10 +203,13 @@ class Planner {
   void compressed_tensors(const std::string& name, int64_t rows, int64_t cols, double deviation) {
     const int64_t shape[2] = {rows, cols};
     const int64_t groups = cols / kGroup;
-    add(name + ".weight_packed", DType::kI32, {rows, cols / 8}).code_mean = CodeMean::kEight;
-    quiet(values(name + ".weight_scale", DType::kBF16, {rows, groups},
-                 scales(ValueType::kBf16, deviation / affine_deviation())),
-          rows * groups, groups);
+    const bool bytes = options_.code_bits == 8;
+    add(name + ".weight_packed", DType::kI32, {rows, cols / (bytes ? 4 : 8)}).code_mean =
+        bytes ? CodeMean::kAny : CodeMean::kEight;
+    quiet(
+        values(name + ".weight_scale", DType::kBF16, {rows, groups},
+               scales(ValueType::kBf16, deviation / (bytes ? kByteDeviation : affine_deviation()))),
+        rows * groups, groups);
     add(name + ".weight_shape", DType::kI64, {2}).literal = bytes_of(shape, 2);
   }
   void nf4(const std::string& name, int64_t rows, int64_t cols, double deviation) {

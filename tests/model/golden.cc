@@ -65,7 +65,7 @@ LogitDifference compare_logits(std::span<const float> want, std::span<const floa
   EXPECT_EQ(want.size(), got.size());
   const auto width = static_cast<size_t>(vocab);
   out.num_rows = static_cast<int64_t>(want.size() / width);
-  int64_t agreed = 0;
+  int64_t agreed = 0, agreed_or_tied = 0;
   for (int64_t row = 0; row < out.num_rows; ++row) {
     const auto a = want.subspan(static_cast<size_t>(row) * width, width);
     const auto b = got.subspan(static_cast<size_t>(row) * width, width);
@@ -83,12 +83,15 @@ LogitDifference compare_logits(std::span<const float> want, std::span<const floa
     out.mean_kl += kl;
     out.max_kl = std::max(out.max_kl, kl);
     const auto top = [](std::span<const float> r) {
-      return std::max_element(r.begin(), r.end()) - r.begin();
+      return static_cast<size_t>(std::max_element(r.begin(), r.end()) - r.begin());
     };
     agreed += top(a) == top(b) ? 1 : 0;
+    agreed_or_tied += double{a[top(a)]} - double{a[top(b)]} <= kTie ? 1 : 0;
   }
-  out.mean_kl /= static_cast<double>(std::max<int64_t>(1, out.num_rows));
-  out.top1 = static_cast<double>(agreed) / static_cast<double>(std::max<int64_t>(1, out.num_rows));
+  const auto rows = static_cast<double>(std::max<int64_t>(1, out.num_rows));
+  out.mean_kl /= rows;
+  out.top1 = static_cast<double>(agreed) / rows;
+  out.top1_or_tie = static_cast<double>(agreed_or_tied) / rows;
   return out;
 }
 

@@ -20,12 +20,16 @@ struct Tensor {
 // fails the calling test.
 std::map<std::string, Tensor> load(const std::string& path);
 
+inline constexpr double kTie = 0.05;  // of logits
+
 struct LogitDifference {
   double max_abs = 0;  // of logits
   int64_t worst_row = 0;
   double mean_kl = 0;  // KL(reference ‖ ours), nats, over rows
   double max_kl = 0;
   double top1 = 0;  // share of rows whose argmax agrees
+  // The same, where a choice within kTie of the reference's best agrees as well.
+  double top1_or_tie = 0;
   int64_t num_rows = 0;
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The whole forward pass on a GPU: against transformers' stored logits, against the CPU on the demo
-// model's text, and against itself with experts shared with the CPU in every proportion.
+// The whole forward pass on a GPU: against transformers' stored logits, against the CPU's exact
+// ones on the demo model's text, and against itself with experts shared with the CPU in every
+// proportion.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -9,10 +10,12 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/model_folder.h"
 #include "kernels/elementwise.h"
 #include "model/golden.h"
 #include "model/gpu_backend.h"
 #include "model/language_model.h"
+#include "synth.h"
 
 namespace hotset {
 namespace {
@@ -21,6 +24,8 @@ namespace fs = std::filesystem;
 
 constexpr double kExactTolerance = 2e-4;  // max |logit difference|; GPU sums have another order
 constexpr double kFastMeanKl = 1e-3;
+constexpr double kFastTop1 = 0.99;     // ties aside (golden.h)
+constexpr double kSplitMeanKl = 1e-4;  // of formats whose products are not of integers
 const std::string kDemo = "../models/demo";
 
 std::vector<std::string> model_directories() {
@@ -68,6 +73,21 @@ std::vector<size_t> every_position(size_t count) {
   return cuts;
 }
 
+// Steps that a test compares, on the device whose experts are divided in some way, with those of
+// the device that has all of them.
+void expect_split(std::span<const float> want, std::span<const float> got, int64_t vocab,
+                  bool is_integer, const std::string& what) {
+  const auto d = golden::compare_logits(want, got, vocab);
+  fmt::print("{}: max difference {:.2e}, KL {:.2e}, top-1 {:.4f}\n", what, d.max_abs, d.mean_kl,
+             d.top1);
+  EXPECT_LE(d.mean_kl, kSplitMeanKl) << what;
+  EXPECT_GE(d.top1_or_tie, kFastTop1) << what;
+  if (!is_integer) return;
+  const auto at = std::mismatch(want.begin(), want.end(), got.begin()).first - want.begin();
+  EXPECT_EQ(at, std::ssize(want)) << what << ": integer products do not depend on who makes them, "
+                                  << "but row " << at / vocab << " differs";
+}
+
 class Gpu : public testing::TestWithParam<std::string> {
  protected:
   Gpu() : golden_(golden::load("golden/models/" + GetParam() + "/reference.safetensors")) {}
@@ -80,6 +100,16 @@ class Gpu : public testing::TestWithParam<std::string> {
     return golden::compare_logits(golden_.at("logits." + length).floats,
                                   all_logits(model, golden_.at("input_ids." + length).ints, cuts),
                                   model.vocab_size());
+  }
+  [[nodiscard]] static bool has_integer_products() {
+    const std::string& name = GetParam();
+    return name == "gptq" || name == "nf4" || name == "awq" || name == "compressed-tensors";
+  }
+  void expect_close(const golden::LogitDifference& d, const char* what) const {
+    fmt::print("{}, {}: KL {:.2e} (worst row {:.2e}), top-1 {:.3f}, with ties {:.3f}, of {} rows\n",
+               GetParam(), what, d.mean_kl, d.max_kl, d.top1, d.top1_or_tie, d.num_rows);
+    EXPECT_LE(d.mean_kl, kFastMeanKl) << what << ", max KL " << d.max_kl;
+    EXPECT_GE(d.top1_or_tie, kFastTop1) << what;
   }
   std::map<std::string, golden::Tensor> golden_;
 };
@@ -104,10 +134,8 @@ TEST_P(Gpu, ExactArithmeticMatchesTransformers) {
 TEST_P(Gpu, FastArithmeticStaysClose) {
   auto gpu = model({});
   ASSERT_NE(gpu, nullptr);
-  const auto prefill = difference(*gpu, "200");
-  EXPECT_LE(prefill.mean_kl, kFastMeanKl) << "max KL " << prefill.max_kl;
-  const auto decode = difference(*gpu, "200", every_position(200));
-  EXPECT_LE(decode.mean_kl, kFastMeanKl) << "max KL " << decode.max_kl;
+  expect_close(difference(*gpu, "200"), "prefill");
+  expect_close(difference(*gpu, "200", every_position(200)), "decode");
 }
 
 // No slot, a few, half of the experts, all, and each share of the missed ones fetched over PCIe, or
@@ -128,13 +156,8 @@ TEST_P(Gpu, AnySplitOfExpertsGivesTheSameLogits) {
     num_experts = gpu->placement().num_experts;
     const std::vector<float> got = all_logits(*gpu, ids, cuts);
     if (want.empty()) want = got;
-    const auto d = golden::compare_logits(want, got, gpu->vocab_size());
-    fmt::print("{}: {}: max difference {:.2e}, KL {:.2e}\n", GetParam(), gpu->device_text(),
-               d.max_abs, d.mean_kl);
-    EXPECT_LE(d.mean_kl, 1e-4) << gpu->device_text();
-    if (GetParam() == "gptq" || GetParam() == "nf4" || GetParam() == "awq") {
-      EXPECT_EQ(got, want) << "integer products do not depend on who makes them";
-    }
+    expect_split(want, got, gpu->vocab_size(), has_integer_products(),
+                 GetParam() + ": " + gpu->device_text());
   }
 }
 
@@ -155,10 +178,8 @@ TEST_P(Gpu, ShortPromptsAreSplitWithoutATrace) {
       const auto ids = std::span(all_ids).first(length);
       const std::vector<float> want = all_logits(*resident, ids);
       const std::vector<float> got = all_logits(*gpu, ids);
-      EXPECT_LE(golden::compare_logits(want, got, gpu->vocab_size()).mean_kl, 1e-4);
-      if (GetParam() == "gptq" || GetParam() == "nf4" || GetParam() == "awq") {
-        EXPECT_EQ(got, want) << length << " tokens, share " << share;
-      }
+      expect_split(want, got, gpu->vocab_size(), has_integer_products(),
+                   fmt::format("{}: {} tokens, share {}", GetParam(), length, share));
     }
     const GpuExpertsCounts counts = gpu->gpu_backend()->expert_counts();
     EXPECT_TRUE(share == 1.0 || counts.prefill.computed_bytes > 0);
@@ -171,7 +192,7 @@ TEST_P(Gpu, ShortPromptsAreSplitWithoutATrace) {
 TEST_P(Gpu, BatchesGiveTheBitsOfSingleSteps) {
   const auto& ids = golden_.at("input_ids.200").ints;
   constexpr size_t kNumSeqs = 5;
-  const bool integer = GetParam() == "gptq" || GetParam() == "nf4" || GetParam() == "awq";
+  const bool integer = has_integer_products();
   for (const int64_t slots : {-1, 0, 12}) {
     if (slots > 0 && !integer) continue;
     auto gpu = model({.max_expert_slots = slots, .cpu_threads = 2, .max_num_seqs = 2 * kNumSeqs});
@@ -200,6 +221,65 @@ TEST_P(Gpu, BatchesGiveTheBitsOfSingleSteps) {
         EXPECT_TRUE(equal) << "sequence " << s << ", step " << n << ", " << gpu->device_text();
       }
     }
+  }
+}
+
+std::vector<bool> residents(const LanguageModel& model) {
+  std::vector<bool> is_resident;
+  for (int64_t layer = 0; layer < model.config().num_hidden_layers; ++layer) {
+    for (int64_t e = 0; e < model.config().num_experts; ++e) {
+      is_resident.push_back(model.gpu_backend()->expert_slots().is_resident(layer, e));
+    }
+  }
+  return is_resident;
+}
+
+// A sequence's steps, token by token, each of which finds other experts in the slots than the one
+// before: a neighbour's prompt takes slots from them, the next step brings experts back. *changed:
+// how many steps did find others.
+std::vector<float> logits_between_prompts(LanguageModel& model, std::span<const int32_t> ids,
+                                          int64_t* changed) {
+  const auto vocab = static_cast<size_t>(model.vocab_size());
+  std::vector<float> logits(ids.size() * vocab), ignored(vocab);
+  auto sequence = model.new_sequence(static_cast<int64_t>(ids.size()));
+  EXPECT_TRUE(sequence);
+  std::vector<bool> last;
+  *changed = 0;
+  for (size_t t = 0; t < ids.size(); ++t) {
+    if (t % 2 == 0) {
+      const size_t length = 17 + t % 23;
+      auto neighbour = model.new_sequence(static_cast<int64_t>(length));
+      EXPECT_TRUE(neighbour);
+      EXPECT_TRUE(model.extend(**neighbour, ids.first(length), ignored));
+    }
+    EXPECT_TRUE(model.extend_all_logits(**sequence, ids.subspan(t, 1),
+                                        std::span(logits).subspan(t * vocab, vocab)));
+    std::vector<bool> now = residents(model);
+    *changed += t > 0 && now != last ? 1 : 0;
+    last = std::move(now);
+  }
+  return logits;
+}
+
+TEST_P(Gpu, StepsThatFindOtherExpertsThanTheLastGiveTheSameLogits) {
+  const auto ids = std::span(golden_.at("input_ids.200").ints).first(60);
+  auto resident = model({});
+  ASSERT_NE(resident, nullptr);
+  const std::vector<float> want = all_logits(*resident, ids, every_position(ids.size()));
+  const int64_t experts = resident->config().num_experts;
+  for (const double share : {0.0, 0.5}) {
+    ModelOptions options{.cpu_threads = 2};
+    options.fetch_share = share;
+    options.max_expert_slots = 3 * experts;  // as few as can be lent to a prompt
+    if (options.max_expert_slots >= resident->placement().num_experts) return;
+    auto gpu = model(options);
+    ASSERT_NE(gpu, nullptr);
+    int64_t changed = 0;
+    const std::vector<float> got = logits_between_prompts(*gpu, ids, &changed);
+    expect_split(want, got, gpu->vocab_size(), has_integer_products(),
+                 fmt::format("{}: {} of {} steps found other experts, share {}", GetParam(),
+                             changed, ids.size(), share));
+    EXPECT_GE(changed, std::ssize(ids) / 2);
   }
 }
 
@@ -290,6 +370,53 @@ TEST(GpuDemo, GreedyTextIsTransformersTextOver64Prompts) {
   EXPECT_EQ(differing, 0);
 }
 
+// Logits of held-out text in sequences of its own, against the CPU's exact ones, which are held
+// against transformers elsewhere; and the tokens that transformers puts first. On an H200 the fast
+// arithmetic reached a mean KL of 2.3e-4 and the same first token in 98.5 % of the rows (the CPU's:
+// 2.2e-4, 98.5 %); all others but one were ties closer than 0.02.
+TEST(GpuDemo, LogitsAreTheCpusExactOnes) {
+  const auto golden = golden::load("golden/demo/positions.safetensors");
+  const auto& ids = golden.at("input_ids").ints;
+  const auto& top_ids = golden.at("top_ids").ints;
+  const auto length = static_cast<size_t>(golden.at("input_ids").shape[1]);
+  const auto ranks = static_cast<size_t>(golden.at("top_ids").shape[2]);
+  const auto text_logits = [&](LanguageModel& model) {
+    std::vector<float> logits;
+    for (size_t at = 0; at < ids.size(); at += length) {
+      const std::vector<float> rows = all_logits(model, std::span(ids).subspan(at, length));
+      logits.insert(logits.end(), rows.begin(), rows.end());
+    }
+    return logits;
+  };
+  const ModelOptions exact{
+      .arithmetic = Arithmetic::kExact, .kv_type = KvType::kF32, .max_model_len = 4096};
+  auto cpu = load(kDemo, exact);
+  ASSERT_NE(cpu, nullptr);
+  const std::vector<float> want = text_logits(*cpu);
+  const auto vocab = static_cast<size_t>(cpu->vocab_size());
+  for (const bool fast : {false, true}) {
+    ModelOptions options = fast ? ModelOptions{.max_model_len = 4096} : exact;
+    options.device = Device::kCuda;
+    auto gpu = load(kDemo, options);
+    ASSERT_NE(gpu, nullptr);
+    const std::vector<float> got = text_logits(*gpu);
+    const auto d = golden::compare_logits(want, got, gpu->vocab_size());
+    int64_t first = 0;
+    for (size_t row = 0; row < ids.size(); ++row) {
+      const auto top = argmax(std::span(got).subspan(row * vocab, vocab));
+      first += static_cast<int64_t>(top) == top_ids[row * ranks] ? 1 : 0;
+    }
+    const double as_stored = static_cast<double>(first) / static_cast<double>(ids.size());
+    fmt::print(
+        "demo, {}: KL {:.2e} (worst row {:.2e}), top-1 {:.4f}, with ties {:.4f}, of {} rows; "
+        "transformers' {:.4f}\n",
+        fast ? "fast" : "exact", d.mean_kl, d.max_kl, d.top1, d.top1_or_tie, d.num_rows, as_stored);
+    EXPECT_LE(d.mean_kl, fast ? kFastMeanKl : 1e-8);
+    EXPECT_GE(d.top1_or_tie, fast ? kFastTop1 : 1.0);
+    EXPECT_GE(as_stored, fast ? 0.98 : 0.999) << "ties count here";
+  }
+}
+
 TEST(GpuDemo, FastTextIsTheSameForEverySplitOfExperts) {
   const auto golden = golden::load("golden/demo/greedy.safetensors");
   const auto& offsets = golden.at("prompt_offsets").ints;
@@ -310,6 +437,51 @@ TEST(GpuDemo, FastTextIsTheSameForEverySplitOfExperts) {
       const std::vector<int32_t> got = greedy(*model, prompt, 48);
       if (slots == -1) want.push_back(got);
       EXPECT_EQ(got, want[p]) << "prompt " << p << ", " << model->device_text();
+    }
+  }
+}
+
+// Checkpoints with shapes that the tiny ones above lack, among them 8-bit codes.
+TEST(GpuSynth, CompressedTensorsOf4And8BitsAreTheSameForEverySplit) {
+  for (const int bits : {4, 8}) {
+    const ModelFolder folder("gpu-synth");
+    const Status written = write_synthetic_checkpoint({.like = "tiny",
+                                                       .format = SynthFormat::kCompressedTensors,
+                                                       .directory = folder.text() + "/model",
+                                                       .code_bits = bits});
+    ASSERT_TRUE(written) << written.error().message;
+    std::vector<int32_t> ids(120);
+    for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i * i % 2048);
+    std::vector<size_t> cuts = every_position(ids.size());
+    cuts.erase(cuts.begin(), cuts.begin() + 59);  // a prompt of 60, then token by token
+    const std::string model = folder.text() + "/model";
+    ModelOptions exact{.arithmetic = Arithmetic::kExact, .kv_type = KvType::kF32};
+    auto cpu = load(model, exact);
+    exact.device = Device::kCuda;
+    auto exact_gpu = load(model, exact);
+    ASSERT_TRUE(cpu != nullptr && exact_gpu != nullptr);
+    const std::vector<float> reference = all_logits(*cpu, ids);
+    const auto as_cpu =
+        golden::compare_logits(reference, all_logits(*exact_gpu, ids, cuts), cpu->vocab_size());
+    EXPECT_LE(as_cpu.max_abs, 1e-3) << bits << " bits";
+    std::vector<float> want;
+    for (const auto& [slots, share] :
+         std::vector<std::pair<int64_t, double>>{{-1, 0}, {0, 0}, {40, 0.5}, {100, 0}, {100, -1}}) {
+      ModelOptions options{.device = Device::kCuda, .cpu_threads = 2};
+      options.max_expert_slots = slots;
+      options.fetch_share = share;
+      auto gpu = load(model, options);
+      ASSERT_NE(gpu, nullptr);
+      const std::vector<float> got = all_logits(*gpu, ids, cuts);
+      if (want.empty()) {
+        want = got;
+        const auto d = golden::compare_logits(reference, got, gpu->vocab_size());
+        fmt::print("{} bits: exact differs by {:.2e}; fast: KL {:.2e}, top-1 {:.3f}\n", bits,
+                   as_cpu.max_abs, d.mean_kl, d.top1);
+        EXPECT_LE(d.mean_kl, 5e-3) << "random routers change their minds sooner than trained ones";
+      }
+      expect_split(want, got, gpu->vocab_size(), true,
+                   fmt::format("{} bits: {}", bits, gpu->device_text()));
     }
   }
 }

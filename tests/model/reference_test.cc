@@ -90,6 +90,8 @@ TEST_P(Reference, FastArithmeticStaysCloseOnEveryIsa) {
                                                    model->vocab_size());
     EXPECT_LE(difference.mean_kl, kFastMeanKl)
         << cpu::isa_name(isa) << ", max KL " << difference.max_kl;
+    EXPECT_GE(difference.top1_or_tie, 0.99)
+        << cpu::isa_name(isa) << ", without ties " << difference.top1;
   }
 }
 
