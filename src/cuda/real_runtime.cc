@@ -5,6 +5,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "cuda/kernel_image.h"
 #include "cuda/runtime.h"
 
 namespace hotset::cuda {
@@ -72,6 +73,22 @@ Result<DeviceInfo> device_info(int ordinal) {
                     .total_bytes = static_cast<int64_t>(p.totalGlobalMem),
                     .l2_bytes = p.l2CacheSize,
                     .max_shared_bytes = static_cast<int64_t>(p.sharedMemPerBlockOptin)};
+}
+
+// Without this the first kernel would fail, in the words of the driver.
+Status check_image(const DeviceInfo& info) {
+  cudaFuncAttributes attributes;
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, image_probe());
+  if (error != cudaErrorNoKernelImageForDevice && error != cudaErrorInvalidDeviceFunction) {
+    return check(error, "cudaFuncGetAttributes");
+  }
+  return fail(fmt::format("{} has compute capability {}.{}, and this program was built for others "
+                          "(CUDA architectures {}): build it with "
+                          "-DHOTSET_CUDA_ARCHITECTURES={}{}-real, or by the preset "
+                          "release-all-gpus",
+                          info.name, info.compute_major, info.compute_minor, built_architectures(),
+                          info.compute_major, info.compute_minor),
+              ErrorKind::kUnsupported);
 }
 
 class RealRuntime final : public Runtime {
@@ -301,6 +318,7 @@ Result<std::unique_ptr<Runtime>> open_runtime(int ordinal) {
   }
   HS_RETURN_IF_ERROR(check(cudaSetDevice(ordinal), "cudaSetDevice"));
   HS_RETURN_IF_ERROR(check(cudaFree(nullptr), "cudaFree"));  // makes the context, or says why not
+  HS_RETURN_IF_ERROR(check_image(info));
   return std::make_unique<RealRuntime>(info);
 }
 

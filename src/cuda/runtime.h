@@ -106,8 +106,8 @@ class Runtime {
 // Does this build have CUDA at all?
 [[nodiscard]] bool is_built_with_cuda();
 
-// kNotFound: no driver, or no device; kUnsupported: a build without CUDA, or a device older than
-// compute capability 8.0.
+// kNotFound: no driver, or no device; kUnsupported: a build without CUDA, a device older than
+// compute capability 8.0, or one that this build has no code for.
 Result<std::vector<DeviceInfo>> list_devices();
 Result<std::unique_ptr<Runtime>> open_runtime(int ordinal);
 
