@@ -3,7 +3,6 @@
 // counts with the real models, and the weights have the deviation that was planned for.
 #include "synth.h"
 
-#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -12,15 +11,10 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <numeric>
-#include <set>
 #include <sstream>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "base/float16.h"
-#include "model/language_model.h"
 #include "synth_fill.h"
 #include "synth_model.h"
 
@@ -182,76 +176,6 @@ TEST(Synth, PatchesCrossBlocks) {
   }
 }
 
-// Per position the deviation of the logits, which is planned to be 2; of neighbouring positions
-// their correlation, near 1 where all tokens have come to look alike; the share of its experts that
-// the last layer chooses.
-struct Health {
-  double least_spread = 1e9, most_spread = 0;
-  double correlation = 0;
-  double experts_used = 0;
-};
-
-Health health_of(LanguageModel& model, size_t num_tokens) {
-  std::vector<int32_t> ids(num_tokens);
-  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(37 * i * i % 2048);
-  const int64_t last_layer = model.config().num_hidden_layers - 1;
-  std::set<int32_t> used;
-  EXPECT_TRUE(model.listen_to_routing([&](int64_t layer, std::span<const int32_t> chosen, int32_t) {
-    if (layer == last_layer) used.insert(chosen.begin(), chosen.end());
-  }));
-  const auto vocab = static_cast<size_t>(model.vocab_size());
-  std::vector<float> logits(ids.size() * vocab);
-  auto sequence = model.new_sequence(static_cast<int64_t>(ids.size()));
-  EXPECT_TRUE(sequence && model.extend_all_logits(**sequence, ids, logits));
-  Health health;
-  std::vector<double> last;
-  for (size_t t = 0; t < ids.size(); ++t) {
-    std::vector<double> row(logits.begin() + static_cast<std::ptrdiff_t>(t * vocab),
-                            logits.begin() + static_cast<std::ptrdiff_t>((t + 1) * vocab));
-    const double mean = std::accumulate(row.begin(), row.end(), 0.0) / static_cast<double>(vocab);
-    for (double& logit : row) logit -= mean;
-    const double spread = std::sqrt(std::inner_product(row.begin(), row.end(), row.begin(), 0.0));
-    for (double& logit : row) logit /= spread;
-    const double deviation = spread / std::sqrt(static_cast<double>(vocab));
-    // Not a number is neither.
-    health.least_spread = deviation >= health.least_spread ? health.least_spread : deviation;
-    health.most_spread = deviation <= health.most_spread ? health.most_spread : deviation;
-    if (t > 0) {
-      health.correlation += std::inner_product(row.begin(), row.end(), last.begin(), 0.0) /
-                            static_cast<double>(ids.size() - 1);
-    }
-    last = std::move(row);
-  }
-  health.experts_used =
-      static_cast<double>(used.size() - 1) / static_cast<double>(model.config().num_experts);
-  return health;
-}
-
-// As deep as the 80B: activations neither grow nor die, tokens stay apart, routers keep choosing.
-TEST(Synth, ActivationsStaySaneOver48Layers) {
-  for (const auto& [format, num_layers] : std::vector<std::pair<SynthFormat, int64_t>>{
-           {SynthFormat::kGptq, 4}, {SynthFormat::kGptq, 48}, {SynthFormat::kNf4, 48}}) {
-    const Folder folder("deep");
-    const auto written = write_synthetic_checkpoint(
-        {.like = "tiny", .format = format, .num_layers = num_layers, .directory = folder.text()});
-    ASSERT_TRUE(written) << written.error().message;
-    auto model =
-        LanguageModel::load(folder.text(), {.cpu_threads = 2, .isa = cpu::detect_isa()}, {});
-    ASSERT_TRUE(model) << model.error().message;
-    const Health health = health_of(**model, 48);
-    const std::string what = fmt::format(
-        "{} layers: logits' deviation {:.2f} to {:.2f}, neighbours' correlation {:.3f}, "
-        "{:.0f} % of the last layer's experts",
-        num_layers, health.least_spread, health.most_spread, health.correlation,
-        100 * health.experts_used);
-    fmt::print("{}\n", what);
-    EXPECT_GE(health.least_spread, 1.0) << what;
-    EXPECT_LE(health.most_spread, 4.0) << what;
-    EXPECT_LE(health.correlation, 0.5) << what;
-    EXPECT_GE(health.experts_used, 0.5) << what;
-  }
-}
-
 TEST(Synth, RefusesWhatItCannotDo) {
   EXPECT_FALSE(write_synthetic_checkpoint({.like = "nobody/nothing", .directory = "x"}));
   EXPECT_FALSE(write_synthetic_checkpoint({.like = "tiny", .num_layers = -1, .directory = "x"}));
@@ -263,8 +187,6 @@ TEST(Synth, RefusesWhatItCannotDo) {
   for (const char* bad : {"zipf", "zipf:", "zipf:-1", "zipf:nan", "zipf:9", "zipf:1x", "flat"}) {
     EXPECT_FALSE(parse_synth_routing(bad)) << bad;
   }
-  EXPECT_FALSE(write_synthetic_checkpoint({.like = "tiny", .directory = "x", .code_bits = 8}))
-      << "of GPTQ";
   const Folder folder("twice");
   const SynthOptions options = {.like = "tiny", .num_layers = 1, .directory = folder.text()};
   EXPECT_TRUE(write_synthetic_checkpoint(options));
