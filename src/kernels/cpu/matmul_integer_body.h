@@ -118,20 +118,24 @@ int64_t integer_tokens(const PanelArgs& a, int64_t tile, int64_t token) {
   return kTokens;
 }
 
+// The same for `count` of them, at most kMost.
+template <CodeKind kCode, int kMost>
+int64_t some_tokens(const PanelArgs& a, int64_t tile, int64_t token, int64_t count) {
+  if constexpr (kMost > 1) {
+    if (count < kMost) return some_tokens<kCode, kMost - 1>(a, tile, token, count);
+  }
+  return integer_tokens<kCode, kMost>(a, tile, token);
+}
+
+// In as few passes over a tile as there can be, each with about as many tokens: every pass unpacks
+// its codes anew, and a pass of few tokens waits for its sums.
 template <CodeKind kCode>
 void integer_panel(const PanelArgs& a) {
   for (int64_t tile = 0; tile < a.num_tiles; ++tile) {
     for (int64_t token = a.token_begin; token < a.token_end;) {
       const int64_t left = a.token_end - token;
-      if (left >= kIntegerTokens) {
-        token += integer_tokens<kCode, kIntegerTokens>(a, tile, token);
-      } else if (left >= 4) {
-        token += integer_tokens<kCode, 4>(a, tile, token);
-      } else if (left >= 2) {
-        token += integer_tokens<kCode, 2>(a, tile, token);
-      } else {
-        token += integer_tokens<kCode, 1>(a, tile, token);
-      }
+      const int64_t passes = (left + kIntegerTokens - 1) / kIntegerTokens;
+      token += some_tokens<kCode, kIntegerTokens>(a, tile, token, (left + passes - 1) / passes);
     }
   }
 }
