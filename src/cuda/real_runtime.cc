@@ -222,6 +222,11 @@ class RealRuntime final : public Runtime {
     if (made) made = check(cudaGraphInstantiate(&exec, graph, 0), "cudaGraphInstantiate");
     cudaGraphDestroy(graph);
     if (!made) return fail(made.error());
+    // Else the first launch would allocate what the graph takes on the device.
+    if (made = check(cudaGraphUpload(exec, native(stream)), "cudaGraphUpload"); !made) {
+      cudaGraphExecDestroy(exec);
+      return fail(made.error());
+    }
     return Graph{exec, static_cast<int64_t>(num_nodes)};
   }
   Status launch(Graph graph, Stream stream) override {

@@ -54,7 +54,8 @@ class Backend {
   virtual Status read_heads(int64_t num_valid, std::span<LogitsHead> heads);
   virtual Status read_logits(int64_t row, float* logits);
 
-  // Makes ready what steps of one token each of up to `num_seqs` sequences need.
+  // Makes ready all that serving needs: steps of one token each of up to `num_seqs` sequences, and
+  // prompts. After that no step makes the driver allocate.
   virtual Status prepare_batches(int64_t /*num_seqs*/) { return {}; }
 
   // Drafts for the tokens of the last forward(): the ids that follow each of them.

@@ -361,32 +361,40 @@ Status GpuBackend::record_and_launch(int64_t num_tokens, int64_t num_logits) {
   return runtime_->launch(step->graph, queue_.stream);
 }
 
-// A share above 0 and none are two graphs; both come up where it is learnt.
+// All that serving will record: decode steps of 1 to num_seqs sequences, and prompts, or what is
+// new of them, of so few tokens that the CPU takes part.
 Status GpuBackend::prepare_batches(int64_t num_seqs) {
-  for (int64_t n = 1; n <= num_seqs; ++n) {
-    HS_RETURN_IF_ERROR(prepare_batch(n, fetch_share(n)));
-    if (!share_searches_.empty()) HS_RETURN_IF_ERROR(prepare_batch(n, 1));
+  for (int32_t n = 1; n <= num_seqs; ++n) {
+    HS_RETURN_IF_ERROR(prepare_steps({.num_sequences = n, .num_tokens = n, .max_tokens = 1}));
+  }
+  for (int32_t n = 2; experts_->needs_service(n); ++n) {
+    HS_RETURN_IF_ERROR(prepare_steps({.num_sequences = 1, .num_tokens = n, .max_tokens = n}));
   }
   return {};
 }
 
-// Nothing is launched, so rows and ids need not be there.
-Status GpuBackend::prepare_batch(int64_t num_seqs, double fetch_share) {
-  const auto count = static_cast<int32_t>(num_seqs);
-  pieces_.assign(1, {.sequences = step_input(input_device_.data()).rows,
-                     .num_sequences = count,
-                     .num_tokens = count,
-                     .max_tokens = 1,
-                     .max_positions = options_.max_context});
-  const bool shared = experts_->needs_service(num_seqs);
-  if (!shared && !(is_decode(num_seqs) && options_.record_graphs)) return {};
-  Status status = experts_->set_fetch_share(num_seqs, fetch_share);
-  if (status) {
-    if (const auto step = recorded_step(num_seqs, num_seqs); !step) status = fail(step.error());
+// A share above 0 and none are two graphs; both come up where it is learnt. Nothing is launched, so
+// rows and ids need not be there.
+Status GpuBackend::prepare_steps(StepBatch piece) {
+  piece.sequences = step_input(input_device_.data()).rows;
+  piece.max_positions = options_.max_context;
+  pieces_.assign(1, piece);
+  const int64_t num_tokens = piece.num_tokens;
+  const bool shared = experts_->needs_service(num_tokens);
+  if (!shared && !(is_decode(num_tokens) && options_.record_graphs)) return {};
+  Status status = prepare_step(num_tokens, piece.num_sequences, fetch_share(num_tokens));
+  if (status && shared && !share_searches_.empty()) {
+    status = prepare_step(num_tokens, piece.num_sequences, 1);
   }
   const Status drained = runtime_->synchronize(queue_.stream);
   queue_.status = {};
   return status ? drained : status;
+}
+
+Status GpuBackend::prepare_step(int64_t num_tokens, int64_t num_logits, double fetch_share) {
+  HS_RETURN_IF_ERROR(experts_->set_fetch_share(num_tokens, fetch_share));
+  const auto step = recorded_step(num_tokens, num_logits);
+  return step ? Status{} : fail(step.error());
 }
 
 // Steps that the CPU takes part in must be one launch, or the CPU could wait in the driver for the

@@ -134,7 +134,8 @@ class GpuBackend final : public Backend {
     return pieces_.size() == 1 && pieces_[0].max_tokens == 1 &&
            experts_->num_staged(num_tokens) == 0;
   }
-  Status prepare_batch(int64_t num_seqs, double fetch_share);
+  Status prepare_steps(StepBatch piece);
+  Status prepare_step(int64_t num_tokens, int64_t num_logits, double fetch_share);
   void put_on_stream(int64_t num_tokens, int64_t num_logits);
   // The same between marks; null: without.
   void put_on_stream(int64_t num_tokens, int64_t num_logits, StageMarks* marks);

@@ -84,7 +84,7 @@ class FakeRuntime final : public cuda::Runtime {
     return take(bytes);
   }
   void free(void* data) override {
-    free_bytes_ += sizes_[data];
+    free_bytes_ += taken_[data].bytes;
     give(data);
   }
   Result<void*> allocate_pinned(int64_t bytes) override {
@@ -175,6 +175,10 @@ class FakeRuntime final : public cuda::Runtime {
 
  private:
   using Nodes = std::vector<Work>;
+  struct Taken {
+    void* block = nullptr;
+    int64_t bytes = 0;
+  };
 
   Status call(const char* name) {
     const int64_t n = num_calls_++;
@@ -211,16 +215,19 @@ class FakeRuntime final : public cuda::Runtime {
   }
   void* new_handle() { return reinterpret_cast<void*>(++last_handle_); }
   Result<void*> take(int64_t bytes) {
-    void* data = std::calloc(static_cast<size_t>(bytes), 1);
-    if (data == nullptr) return fail("calloc", ErrorKind::kResource);
-    sizes_[data] = bytes;
+    constexpr int64_t kAlignment = 256;
+    void* block = std::calloc(static_cast<size_t>(bytes + kAlignment), 1);
+    if (block == nullptr) return fail("calloc", ErrorKind::kResource);
+    auto* at = static_cast<std::byte*>(block);
+    void* data = at + (kAlignment - reinterpret_cast<uintptr_t>(at) % kAlignment);
+    taken_[data] = {block, bytes};
     ++num_allocations_;
     ++num_alive_;
     return data;
   }
   void give(void* data) {
-    sizes_.erase(data);
-    std::free(data);
+    std::free(taken_[data].block);
+    taken_.erase(data);
     --num_alive_;
   }
 
@@ -238,7 +245,7 @@ class FakeRuntime final : public cuda::Runtime {
   int64_t num_graphs_made_ = 0;
   bool pins_ = true;
   std::string failed_call_;
-  std::map<void*, int64_t> sizes_;
+  std::map<void*, Taken> taken_;
   uintptr_t last_handle_ = 0;
   std::function<Work(const cuda::Launch&)> play_;
   void* captured_ = nullptr;  // the stream's handle

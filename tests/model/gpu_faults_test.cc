@@ -197,10 +197,9 @@ TEST_F(GpuFaults, BatchesAreMadeReadyBeforehandOrThatFails) {
     EXPECT_GT(num_failures, 50);
     runtime_->fail_call(-1);
     ASSERT_TRUE(backend.prepare_batches(2)) << "after all these failures";
-    const int64_t num_calls = runtime_->num_calls();
+    const int64_t num_graphs = runtime_->num_graphs_made();
     ASSERT_TRUE(backend.prepare_batches(2));
-    EXPECT_LT(runtime_->num_calls(), num_calls + 20) << "recorded a second time";
-    if (max_slots == 0) continue;  // no kernel here asks for its experts
+    EXPECT_EQ(runtime_->num_graphs_made(), num_graphs) << "recorded a second time";
     std::vector<SequenceCache> caches;
     std::vector<SequencePart> parts;
     const std::vector<int32_t> id = {3};
@@ -211,13 +210,10 @@ TEST_F(GpuFaults, BatchesAreMadeReadyBeforehandOrThatFails) {
     }
     for (SequenceCache& cache : caches) parts.push_back({&cache, id});
     std::vector<float> logits(static_cast<size_t>(2 * config_.vocab_size));
-    std::vector<int64_t> calls;
     for (int step = 0; step < 2; ++step) {
-      runtime_->fail_call(-1);
       ASSERT_TRUE(backend.forward(parts, 2, logits.data()));
-      calls.push_back(runtime_->num_calls());
     }
-    EXPECT_EQ(calls[0], calls[1]);
+    EXPECT_EQ(runtime_->num_graphs_made(), num_graphs);
   }
 }
 

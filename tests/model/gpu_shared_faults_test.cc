@@ -95,6 +95,42 @@ TEST_F(SharedSteps, EveryCallThatFailsEndsThatStepOnly) {
   }
 }
 
+// Once all is made ready that serving needs, nothing is recorded or allocated any more: prompts of
+// all lengths, decode of one and of several, with shares of fetched experts that are tried.
+TEST_F(SharedSteps, ServingRecordsNothingThatWasNotMadeReady) {
+  for (const int64_t slots : {int64_t{-1}, int64_t{0}, int64_t{8}, int64_t{20}}) {
+    for (const double share : {-1.0, 0.5}) {
+      fetch_share_ = share;
+      auto made = create(-1, slots);
+      ASSERT_TRUE(made) << made.error().message;
+      GpuBackend& backend = **made;
+      ASSERT_TRUE(backend.prepare_batches(2));
+      const int64_t num_graphs = runtime_->num_graphs_made();
+      const int64_t num_allocations = runtime_->num_allocations();
+      // One and two sequences, prompts of 2 to 16 tokens, the latter with two shares where it is
+      // learnt.
+      EXPECT_EQ(num_graphs, slots < 0 ? 2 : (2 + 15) * (share < 0 ? 2 : 1));
+      for (const int64_t prompt : {1, 2, 3, 9, 16, 17}) {
+        const Status status = run(backend, {.prompt = prompt, .num_decode = 2});
+        ASSERT_TRUE(status) << status.error().message;
+      }
+      std::vector<SequenceCache> caches;
+      std::vector<SequencePart> parts;
+      const std::vector<int32_t> id = {3};
+      for (int i = 0; i < 2; ++i) {
+        auto cache = SequenceCache::create(backend.pages(), backend.states());
+        ASSERT_TRUE(cache && cache->reserve(8));
+        caches.push_back(std::move(*cache));
+      }
+      for (SequenceCache& cache : caches) parts.push_back({&cache, id});
+      std::vector<float> logits(static_cast<size_t>(2 * config_.vocab_size));
+      ASSERT_TRUE(backend.forward(parts, 2, logits.data()));
+      EXPECT_EQ(runtime_->num_graphs_made(), num_graphs) << slots << " slots, share " << share;
+      EXPECT_EQ(runtime_->num_allocations(), num_allocations);
+    }
+  }
+}
+
 // Copies of experts that begin after a step, and the table that tells of them before the next one.
 TEST_F(SharedSteps, InsertionsThatFailAreCalledOff) {
   auto made = create(-1, 8);
