@@ -6,8 +6,9 @@
 // on a stream of their own, from pinned banks, beside the steps; tables change between steps only,
 // on the queue's stream, so a step sees one table from its first layer to its last.
 //
-//   after step n:  end_step(n)    uses → cache, plan, evictions leave the table, copies start
-//   before n + 1:  begin_step()   copies that are done enter the table
+//   before step n:  begin_step()     copies that are done enter the table
+//   in it:          note_choices()   what each layer uses → cache
+//   after it:       end_step()       plan, evictions leave the table, copies start
 #pragma once
 
 #include <array>
@@ -95,16 +96,12 @@ class ExpertSlots {
     const auto count = host_.layers[static_cast<size_t>(layer)].experts.size();
     return std::span(host_addresses_).subspan(static_cast<size_t>(l.first_address), count);
   }
-  // `ids_of(layer)`: what the routers chose, routed experts only; empty where nothing is known.
-  template <typename IdsOf>
-  Status end_step(const IdsOf& ids_of) {
-    if (!cache_) return {};
-    for (const int64_t layer : moe_layers_) {
-      const std::span<const uint16_t> ids = ids_of(layer);
-      if (!ids.empty()) cache_->use(index_in_cache(layer), step_, ids);
-    }
-    return start_insertions();
+  // What a layer's router chose in the step under way: each id once a choice, routed experts only.
+  void note_choices(int64_t layer, std::span<const uint16_t> ids) {
+    if (cache_) cache_->use(index_in_cache(layer), step_, ids);
   }
+  // After a step that went well.
+  Status end_step() { return cache_ ? start_insertions() : Status{}; }
   [[nodiscard]] const SlotCacheCounts* cache_counts() const {
     return cache_ ? &cache_->counts() : nullptr;
   }

@@ -80,49 +80,41 @@ Status GpuBackend::pin(const HugeBuffer& memory) {
 }
 
 // Kernels read the embedding table, and copies the banks, where they lie in RAM. Both work, slower,
-// where the system refuses to pin.
+// where the system refuses to pin; the small table may be pinned where the banks may not.
 Status GpuBackend::pin_weights() {
   Status status = pin(host_->dense_memory);
+  const bool has_table = status.has_value();
+  const size_t num_kept = pinned_.size();
   if (plan_.placement.num_slots < plan_.placement.num_experts) {
     for (size_t i = 0; status && i < host_->banks.size(); ++i) status = pin(host_->banks[i]);
   }
   if (status || status.error().kind == ErrorKind::kDeviceLost) return status;
-  do_without_pinning(status.error());
+  for (size_t i = num_kept; i < pinned_.size(); ++i) runtime_->unpin(pinned_[i]);
+  pinned_.resize(num_kept);
+  banks_are_pinned_ = false;
+  if (!has_table) embedding_ = EmbeddingPlace::kDevice;
+  notes_.push_back(fmt::format(
+      "the weights in RAM can't be pinned ({}): the CPU computes all missing experts, copies to "
+      "the GPU go through the driver's buffer at a fraction of PCIe's rate{}; look at ulimit -l "
+      "and at the container's memory limit",
+      status.error().message, has_table ? "" : ", and the embedding table takes GPU memory"));
   return {};
 }
 
-void GpuBackend::do_without_pinning(const Error& why) {
-  for (void* data : pinned_) runtime_->unpin(data);
-  pinned_.clear();
-  banks_are_pinned_ = false;
-  embedding_ = EmbeddingPlace::kDevice;
-  notes_.push_back(fmt::format(
-      "the weights in RAM can't be pinned ({}): the CPU computes all missing experts, copies to "
-      "the "
-      "GPU go through the driver's buffer at a fraction of PCIe's rate, and the embedding table "
-      "takes GPU memory; look at ulimit -l and at the container's memory limit",
-      why.message));
-}
-
-// What the plan did not know of comes out of what is unused, then out of the slots.
-Status GpuBackend::take_from_slots(int64_t bytes) {
-  Placement& p = plan_.placement;
-  const int64_t missing = bytes - (p.gpu_budget_bytes - p.gpu_used_bytes);
-  if (bytes <= 0 || missing <= 0) return {};
-  const SlotNeeds& needs = plan_.sizes.slots;
-  const bool had_staging = p.num_slots < std::min(needs.lending_slots, needs.num_experts);
-  int64_t slots = p.num_slots - ceil_div(missing, std::max<int64_t>(1, needs.slot_bytes));
-  if (!had_staging && slots < needs.lending_slots) slots -= needs.staging_slots;
-  if (slots < 0) {
-    return fail(fmt::format("{} more of GPU memory are needed than were planned, and {} expert "
-                            "slots do not hold that: raise --gpu-memory",
-                            bytes_text(bytes), p.num_slots),
-                ErrorKind::kResource);
+// The same plan with more of dense weights: there are fewer slots, or it does not fit.
+Status GpuBackend::plan_anew(int64_t more_dense_bytes) {
+  if (more_dense_bytes <= 0) return {};
+  PlacementInput input = plan_.input;
+  input.dense.stored_bytes += more_dense_bytes;
+  auto placement = plan_placement(input);
+  if (!placement) {
+    return fail(Error{placement.error().kind,
+                      fmt::format("the embedding table can't be pinned and needs GPU memory: {}",
+                                  placement.error().message)});
   }
-  if (p.num_slots == p.num_experts) banks_are_pinned_ = false;  // there was no need to
-  p.num_slots = slots;
-  p.cached_share = static_cast<double>(slots) / static_cast<double>(p.num_experts);
-  p.gpu.back() = {fmt::format("{} expert slots", slots), slots * needs.slot_bytes};
+  placement->other_form_tok_s = plan_.placement.other_form_tok_s;
+  plan_.placement = std::move(*placement);
+  plan_.input = input;
   return {};
 }
 
@@ -130,8 +122,7 @@ Status GpuBackend::allocate(const RopeTable& rope) {
   HS_ASSIGN_OR_RETURN(queue_.stream, runtime_->create_stream());
   const GpuSizes& sizes = plan_.sizes;
   HS_RETURN_IF_ERROR(pin_weights());
-  HS_RETURN_IF_ERROR(
-      take_from_slots(gpu_weight_bytes(*host_, embedding_) - plan_.sizes.weight_bytes));
+  HS_RETURN_IF_ERROR(plan_anew(gpu_weight_bytes(*host_, embedding_) - plan_.sizes.weight_bytes));
   HS_ASSIGN_OR_RETURN(weights_, upload_weights(*runtime_, queue_.stream, *host_, embedding_));
   HS_ASSIGN_OR_RETURN(queue_.scratch, cuda::Scratch::create(*runtime_, sizes.scratch_bytes));
   HS_RETURN_IF_ERROR(create_caches());
@@ -434,7 +425,7 @@ Status GpuBackend::run_step(int64_t num_tokens, int64_t num_logits, bool logits_
     HS_RETURN_IF_ERROR(step_marks_->collect(*clock_));
   }
   experts_->tell_listener(num_tokens);
-  if (shared) HS_RETURN_IF_ERROR(experts_->end_step(num_tokens));
+  if (shared) HS_RETURN_IF_ERROR(experts_->end_step());
   return {};
 }
 

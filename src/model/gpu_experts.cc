@@ -248,6 +248,17 @@ void Runner::end_reading() {
   is_reading_ahead_ = false;
 }
 
+// For the slot cache, while the GPU is busy with what comes next.
+void Runner::note_choices(int64_t layer, int64_t num_tokens) {
+  const int32_t* from = exchange_of(layer).ids;
+  ids_.clear();
+  for (int64_t i = 0; i < num_tokens * top_k_; ++i) {
+    if (from[i] < config_.num_experts) ids_.push_back(static_cast<uint16_t>(from[i]));
+  }
+  counts_.choices += std::ssize(ids_);
+  slots_.note_choices(layer, ids_);
+}
+
 Status Runner::serve_step(int64_t num_tokens) {
   step_is_streamed_ = false;  // a recorded step goes through no begin_layer()
   predicted_.clear();
@@ -276,6 +287,7 @@ Status Runner::serve_layers(int64_t num_tokens) {
       end_reading();
     }
     offer_reading(layer, num_tokens);
+    note_choices(layer, num_tokens);
   }
   return {};
 }
@@ -319,17 +331,9 @@ void Runner::tell_listener(int64_t num_tokens) {
   }
 }
 
-Status Runner::end_step(int64_t num_tokens) {
+Status Runner::end_step() {
   counts_.steps += 1;
-  return slots_.end_step([&](int64_t layer) {
-    const int32_t* from = exchange_of(layer).ids;
-    ids_.clear();
-    for (int64_t i = 0; i < num_tokens * top_k_; ++i) {
-      if (from[i] < config_.num_experts) ids_.push_back(static_cast<uint16_t>(from[i]));
-    }
-    counts_.choices += std::ssize(ids_);
-    return std::span<const uint16_t>(ids_);
-  });
+  return slots_.end_step();
 }
 
 }  // namespace hotset

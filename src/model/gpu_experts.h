@@ -103,8 +103,8 @@ class ExpertsRunner<cuda::Queue> {
   }
   // After such a step was launched: computes misses until the GPU has gone through all layers.
   Status serve_step(int64_t num_tokens);
-  // After it is over: what its routers chose, for the slot cache.
-  Status end_step(int64_t num_tokens);
+  // After it is over and went well: experts move into slots.
+  Status end_step();
   // Once the stream has drained: has a wait of this step ended without its answer? Its results are
   // void then.
   [[nodiscard]] bool was_given_up() const;
@@ -156,6 +156,7 @@ class ExpertsRunner<cuda::Queue> {
   Status serve_layers(int64_t num_tokens);
   [[nodiscard]] int64_t num_foreseen() const;
   void compute_misses(int64_t layer, int64_t num_tokens);
+  void note_choices(int64_t layer, int64_t num_tokens);
 
   cuda::Queue& queue_;
   cpu::Queue& cpu_queue_;
