@@ -51,6 +51,7 @@ class BenchRunner {
   template <typename Work>
   Status clocked(BenchRow& row, int64_t steps, const Work& work);
   Result<double> prefill(Sequence& sequence, int64_t num_tokens);
+  Status extend(std::span<const SequenceStep> steps, std::span<float> logits);
   Result<double> decode(int64_t num_seqs, int64_t num_tokens);
 
   LanguageModel& model_;
@@ -60,6 +61,7 @@ class BenchRunner {
   int64_t depth_ = -1;
   std::vector<Sequence> sequences_;  // at depth_ or further
   std::vector<float> logits_;
+  LogitsHead head_;
 };
 
 }  // namespace hotset
