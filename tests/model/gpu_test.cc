@@ -10,7 +10,9 @@
 #include <string>
 #include <vector>
 
+#include "base/stopwatch.h"
 #include "checkpoint/model_folder.h"
+#include "cuda/runtime.h"
 #include "kernels/elementwise.h"
 #include "model/golden.h"
 #include "model/gpu_backend.h"
@@ -484,6 +486,43 @@ TEST(GpuSynth, CompressedTensorsOf4And8BitsAreTheSameForEverySplit) {
                    fmt::format("{} bits: {}", bits, gpu->device_text()));
     }
   }
+}
+
+// As many kernels a step as the 80B has: what making ready costs, and that the driver takes little
+// afterwards, which is the code of kernels that run for the first time.
+TEST(GpuSynth, WhatServingNeedsIsMadeReadyBeforehand) {
+  constexpr int64_t kNumSeqs = 16;
+  const ModelFolder folder("gpu-ready");
+  const Status written = write_synthetic_checkpoint(
+      {.like = "tiny", .num_layers = 48, .directory = folder.text() + "/model"});
+  ASSERT_TRUE(written) << written.error().message;
+  auto gpu = load(folder.text() + "/model", {.device = Device::kCuda,
+                                             .max_expert_slots = 300,
+                                             .cpu_threads = 2,
+                                             .max_model_len = 4096,
+                                             .max_num_seqs = kNumSeqs});
+  ASSERT_NE(gpu, nullptr);
+  auto runtime = cuda::open_runtime(0);
+  ASSERT_TRUE(runtime) << runtime.error().message;
+  const auto free_mib = [&] { return (*runtime)->free_bytes().value_or(0) >> 20; };
+  const int64_t before = free_mib();
+  const Clock::time_point start = Clock::now();
+  ASSERT_TRUE(gpu->prepare_batches(kNumSeqs));
+  const double seconds = seconds_since(start);
+  const int64_t ready = free_mib();
+  std::vector<float> logits(static_cast<size_t>(gpu->vocab_size()));
+  for (const size_t length : {1, 2, 7, 16, 17, 40, 600}) {
+    auto sequence = gpu->new_sequence(static_cast<int64_t>(length) + 4);
+    const std::vector<int32_t> ids(length, 7);
+    ASSERT_TRUE(sequence && gpu->extend(**sequence, ids, logits));
+    for (int i = 0; i < 4; ++i)
+      ASSERT_TRUE(gpu->extend(**sequence, std::span(ids).first(1), logits));
+  }
+  const int64_t after = free_mib();
+  fmt::print("48 layers: made ready in {:.2f} s; {} MiB for it, {} MiB after that\n", seconds,
+             before - ready, ready - after);
+  EXPECT_LE(before - ready, 100) << "of 640 for the context and all of this";
+  EXPECT_LE(ready - after, 32);
 }
 
 }  // namespace
