@@ -141,6 +141,7 @@ Status bench_model(const BenchOptions& options) {
     HS_RETURN_IF_ERROR(check_has_experts(resolved.directory, summary.config));
   }
   model_options.max_num_seqs = most_sequences(tests);
+  model_options.fixed_num_seqs = model_options.max_num_seqs;  // rows ask for them
   if (model_options.max_model_len == 0) {
     model_options.max_model_len =
         context_for(needed_context(tests, options), model_options, summary.config);

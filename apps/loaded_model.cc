@@ -162,7 +162,7 @@ void print_load_report(const LanguageModel& model) {
 }
 
 Result<LoadedModel> load_model(const ModelFlags& flags, int64_t max_num_seqs,
-                               const ProgressFn& progress) {
+                               int64_t fixed_num_seqs, const ProgressFn& progress) {
   HS_ASSIGN_OR_RETURN(ModelOptions options, to_model_options(flags));
   HS_ASSIGN_OR_RETURN(const ResolvedModel resolved, find_model(flags));
   const fs::path directory = resolved.directory;
@@ -170,7 +170,8 @@ Result<LoadedModel> load_model(const ModelFlags& flags, int64_t max_num_seqs,
     HS_ASSIGN_OR_RETURN(const ModelSummary summary, inspect_model(resolved.directory, options));
     HS_RETURN_IF_ERROR(check_has_experts(resolved.directory, summary.config));
   }
-  options.max_num_seqs = max_num_seqs;
+  options.max_num_seqs = max_num_seqs + fixed_num_seqs;
+  options.fixed_num_seqs = fixed_num_seqs;
   LoadedModel out;
   out.name = resolved.name;
   out.directory = resolved.directory;
@@ -189,7 +190,7 @@ Result<LoadedModel> load_model(const ModelFlags& flags, int64_t max_num_seqs,
 
 Result<LoadedModel> load_model(const ModelFlags& flags) {
   LoadProgressPrinter printer(flags.quiet);
-  return load_model(flags, /*max_num_seqs=*/2,
+  return load_model(flags, /*max_num_seqs=*/0, /*fixed_num_seqs=*/2,
                     [&printer](int64_t done_bytes, int64_t total_bytes, double seconds) {
                       printer.update(done_bytes, total_bytes, seconds);
                     });

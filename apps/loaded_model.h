@@ -49,8 +49,9 @@ void print_load_report(const LanguageModel& model);
 
 using ProgressFn = std::function<void(int64_t done_bytes, int64_t total_bytes, double seconds)>;
 
+// Room for so many sequences at once, and `fixed_num_seqs` that no flag counts.
 [[nodiscard]] Result<LoadedModel> load_model(const ModelFlags& flags, int64_t max_num_seqs,
-                                             const ProgressFn& progress);
+                                             int64_t fixed_num_seqs, const ProgressFn& progress);
 // With a progress bar on standard error.
 [[nodiscard]] Result<LoadedModel> load_model(const ModelFlags& flags);
 

@@ -105,7 +105,7 @@ Result<LoadedModel> load_interruptibly(const ServeOptions& options, Api& api,
   Result<LoadedModel> model = fail("not loaded");
   std::atomic<bool> is_done{false};
   std::thread loader([&] {
-    model = load_model(options.model, options.max_num_seqs + 1,
+    model = load_model(options.model, options.max_num_seqs, /*fixed_num_seqs=*/1,
                        [&](int64_t done_bytes, int64_t total_bytes, double elapsed_s) {
                          api.set_load_progress(done_bytes, total_bytes);
                          printer.update(done_bytes, total_bytes, elapsed_s);

@@ -6,84 +6,16 @@
 #include <algorithm>
 
 #include "base/checked_math.h"
+#include "experts/placement_needs.h"
+#include "experts/placement_refusal.h"
 
 namespace hotset {
 namespace {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr int64_t kGiB = int64_t{1} << 30;
-constexpr int64_t kContextStep = 64;  // a suggested length is a multiple
 // What rounding the dense modules must promise; rates are not known better.
 constexpr double kWorthRounding = 1.05;
-
-// What a flag should be set to: rounded up, so that it is enough.
-std::string flag_text(int64_t bytes) {
-  if (bytes < kGiB) return fmt::format("{}MiB", ceil_div(bytes, kMiB));
-  const int64_t hundredths = bytes / kGiB * 100 + ceil_div(bytes % kGiB * 100, kGiB);
-  if (hundredths % 100 == 0) return fmt::format("{}GiB", hundredths / 100);
-  return fmt::format("{}.{:02}GiB", hundredths / 100, hundredths % 100);
-}
-
-std::string lines_text(const std::vector<PlacementLine>& lines) {
-  std::string out;
-  for (const PlacementLine& line : lines) {
-    if (line.bytes == 0) continue;
-    out += fmt::format("{}{} {}", out.empty() ? "" : " + ", line.name, bytes_text(line.bytes));
-  }
-  return out;
-}
-
-Result<int64_t> sum(const std::vector<PlacementLine>& lines) {
-  int64_t total = 0;
-  for (const PlacementLine& line : lines) {
-    const auto next = checked_add(total, line.bytes);
-    if (line.bytes < 0 || !next) {
-      return fail(fmt::format("memory plan: {} is {} bytes", line.name, line.bytes));
-    }
-    total = *next;
-  }
-  return total;
-}
-
-Result<int64_t> product(const char* what, int64_t a, int64_t b) {
-  const auto result = checked_mul(a, b);
-  if (a < 0 || b < 0 || !result) {
-    return fail(fmt::format("memory plan: {}: {} · {} bytes can't be held", what, a, b));
-  }
-  return *result;
-}
-
-// check_input() has bounded both counts.
-int64_t kv_tokens(const PlacementInput& in) {
-  const int64_t pages = ceil_div(in.max_model_len, in.kv_page_tokens);
-  const int64_t started = in.kv_page_tokens > 1 ? in.max_num_seqs : 0;
-  return (pages + started) * in.kv_page_tokens;
-}
-
-Result<std::vector<PlacementLine>> gpu_lines(const PlacementInput& in, const DenseForm& dense) {
-  HS_ASSIGN_OR_RETURN(const int64_t kv, product("KV", kv_tokens(in), in.kv_token_bytes));
-  HS_ASSIGN_OR_RETURN(const int64_t states, product("states", in.state_bytes, in.max_num_seqs));
-  return std::vector<PlacementLine>{{fmt::format("dense, {} bits", dense.bits), dense.stored_bytes},
-                                    {"KV", kv},
-                                    {"states", states},
-                                    {"workspace", in.workspace_bytes},
-                                    {"CUDA and graphs", in.graph_bytes},
-                                    {"margin", in.gpu_margin_bytes}};
-}
-
-// The longest context with which the rest still fits; 0: none.
-int64_t fitting_context(const PlacementInput& in, int64_t budget, int64_t needed) {
-  if (in.kv_token_bytes <= 0) return 0;
-  const int64_t context = ceil_div(in.max_model_len, in.kv_page_tokens) * in.kv_page_tokens;
-  const int64_t left = budget - (needed - in.kv_token_bytes * context);  // the plan has checked it
-  return left <= 0 ? 0 : left / in.kv_token_bytes / kContextStep * kContextStep;
-}
-
-// The fewest slots of which a plan can be made, those of a prefill included.
-int64_t least_slots(const PlacementInput& in) {
-  const bool all = in.min_slots >= in.load.total_experts();
-  return in.min_slots + (in.min_slots < in.lending_slots && !all ? in.staging_slots : 0);
-}
 
 struct Slots {
   int64_t experts = 0;
@@ -99,39 +31,11 @@ Slots slots_in(const PlacementInput& in, int64_t fit) {
   return {.experts = std::min(fit - in.staging_slots, wanted), .staging = in.staging_slots};
 }
 
-tl::unexpected<Error> refuse_gpu(const PlacementInput& in, const std::vector<PlacementLine>& lines,
-                                 int64_t needed, int64_t budget) {
-  const bool by_flag = in.gpu_memory_bytes && *in.gpu_memory_bytes < in.gpu_free_bytes;
-  std::string text = fmt::format("GPU memory: {}", lines_text(lines));
-  if (const int64_t slots = least_slots(in); slots > 0) {
-    text += fmt::format(" + {} expert slots {}", slots, bytes_text(slots * in.load.expert_bytes));
-  }
-  text +=
-      fmt::format(" = {}, and {} may be used ({})", bytes_text(needed), bytes_text(budget),
-                  by_flag ? fmt::format("--gpu-memory; {} are free", bytes_text(in.gpu_free_bytes))
-                          : std::string("all that is free"));
-  std::vector<std::string> ways;
-  if (by_flag && needed <= in.gpu_free_bytes) {
-    ways.push_back(fmt::format("raise --gpu-memory to {}", flag_text(needed)));
-  }
-  const int64_t context = fitting_context(in, budget, needed);
-  if (context > 0) ways.push_back(fmt::format("lower --max-model-len to {}", context));
-  if (context == 0 && in.max_num_seqs > 1) ways.emplace_back("lower --max-num-seqs to 1");
-  if (!in.dense_8bit && in.dense.bits > 8) ways.emplace_back("give --dense 8");
-  if (ways.empty()) ways.push_back(fmt::format("a GPU with {} free is needed", bytes_text(needed)));
-  return fail(fmt::format("{}: {}", text, fmt::join(ways, ", or ")), ErrorKind::kResource);
-}
-
 Status plan_gpu(const PlacementInput& in, Placement& out) {
   HS_ASSIGN_OR_RETURN(out.gpu, gpu_lines(in, out.dense));
-  HS_ASSIGN_OR_RETURN(out.gpu_used_bytes, sum(out.gpu));
-  HS_ASSIGN_OR_RETURN(const int64_t least,
-                      product("expert slots", least_slots(in), in.load.expert_bytes));
-  const auto needed = checked_add(out.gpu_used_bytes, least);
-  if (!needed) return fail("memory plan: the sum of GPU memory overflows");
-  if (*needed > out.gpu_budget_bytes) {
-    return refuse_gpu(in, out.gpu, *needed, out.gpu_budget_bytes);
-  }
+  HS_ASSIGN_OR_RETURN(out.gpu_used_bytes, sum_of(out.gpu));
+  HS_ASSIGN_OR_RETURN(const int64_t needed, needed_gpu_bytes(in, out.dense));
+  if (needed > out.gpu_budget_bytes) return refuse_gpu(in, out, needed);
   const int64_t slot_bytes = std::max<int64_t>(1, in.load.expert_bytes);
   const Slots slots = slots_in(in, (out.gpu_budget_bytes - out.gpu_used_bytes) / slot_bytes);
   out.num_slots = slots.experts;
@@ -154,23 +58,9 @@ Status plan_ram(const PlacementInput& in, Placement& out) {
              {fmt::format("dense, {} bits", out.dense.bits), out.dense.host_bytes},
              {"program", in.host_bytes},
              {"margin", in.ram_margin_bytes}};
-  HS_ASSIGN_OR_RETURN(out.ram_used_bytes, sum(out.ram));
+  HS_ASSIGN_OR_RETURN(out.ram_used_bytes, sum_of(out.ram));
   if (out.ram_used_bytes <= out.ram_budget_bytes) return {};
-  const bool by_flag = in.ram_bytes && *in.ram_bytes < in.ram_available_bytes;
-  const bool enough = out.ram_used_bytes <= in.ram_available_bytes;
-  const std::string way = by_flag && enough
-                              ? fmt::format("raise --ram to {}", flag_text(out.ram_used_bytes))
-                              : fmt::format(
-                                    "a machine with {} available is needed, or a checkpoint with "
-                                    "fewer bits",
-                                    bytes_text(out.ram_used_bytes));
-  return fail(fmt::format("RAM: {} = {}, and {} may be used ({}): {}", lines_text(out.ram),
-                          bytes_text(out.ram_used_bytes), bytes_text(out.ram_budget_bytes),
-                          by_flag ? fmt::format("--ram; {} are available",
-                                                bytes_text(in.ram_available_bytes))
-                                  : std::string("all that is available"),
-                          way),
-              ErrorKind::kResource);
+  return refuse_ram(in, out);
 }
 
 Status check_input(const PlacementInput& in) {
@@ -252,6 +142,13 @@ int64_t Placement::gpu_bytes(std::string_view name) const {
 std::string bytes_text(int64_t bytes) {
   if (bytes < kGiB) return fmt::format("{} MiB", (bytes + kMiB / 2) / kMiB);
   return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / static_cast<double>(kGiB));
+}
+
+std::string flag_text(int64_t bytes) {
+  if (bytes < kGiB) return fmt::format("{}MiB", ceil_div(bytes, kMiB));
+  const int64_t hundredths = bytes / kGiB * 100 + ceil_div(bytes % kGiB * 100, kGiB);
+  if (hundredths % 100 == 0) return fmt::format("{}GiB", hundredths / 100);
+  return fmt::format("{}.{:02}GiB", hundredths / 100, hundredths % 100);
 }
 
 std::string to_text(const Placement& placement) {

@@ -34,16 +34,20 @@ struct PlacementInput {
   std::optional<int64_t> gpu_memory_bytes;  // --gpu-memory
   int64_t ram_available_bytes = 0;          // measured
   std::optional<int64_t> ram_bytes;         // --ram
+  // Nothing was measured: flags describe the machine, and can describe a larger one.
+  bool is_imagined = false;
 
   DenseForm dense;
-  std::optional<DenseForm> dense_8bit;  // present: allowed (--dense auto)
+  std::optional<DenseForm> dense_8bit;             // present: allowed (--dense auto)
+  std::optional<DenseForm> dense_8bit_on_request;  // present: only advised (--dense 8)
 
   // One longest context in all, which sequences share, and a started page for each of them.
   int64_t kv_token_bytes = 0;  // all attention layers
   int64_t kv_page_tokens = 1;
-  int64_t max_model_len = 0;  // --max-model-len
-  int64_t max_num_seqs = 1;   // --max-num-seqs
-  int64_t state_bytes = 0;    // recurrent state of one sequence
+  int64_t max_model_len = 0;   // --max-model-len
+  int64_t max_num_seqs = 1;    // --max-num-seqs, and
+  int64_t fixed_num_seqs = 0;  // those among them that no flag takes away
+  int64_t state_bytes = 0;     // recurrent state of one sequence
   int64_t workspace_bytes = 0;
   int64_t graph_bytes = 0;       // CUDA's own: context growth, graphs
   int64_t gpu_margin_bytes = 0;  // never promised to anyone
@@ -94,5 +98,7 @@ struct Placement {
 
 // "14.2 GiB", "512 MiB".
 [[nodiscard]] std::string bytes_text(int64_t bytes);
+// What a flag should be set to: "14.21GiB", rounded up, so that it is enough.
+[[nodiscard]] std::string flag_text(int64_t bytes);
 
 }  // namespace hotset

@@ -80,6 +80,7 @@ PlacementInput placement_input(const ModelConfig& config, const GpuForm& form,
                                const GpuBackendOptions& options, const GpuMachine& machine) {
   const GpuSizes& sizes = form.sizes;
   PlacementInput in;
+  in.is_imagined = machine.is_imagined;
   in.gpu_free_bytes = machine.gpu_free_bytes;
   if (options.gpu_memory_bytes > 0) in.gpu_memory_bytes = options.gpu_memory_bytes;
   in.ram_available_bytes = machine.ram_available_bytes;
@@ -89,6 +90,7 @@ PlacementInput placement_input(const ModelConfig& config, const GpuForm& form,
   in.kv_page_tokens = kPageTokens;
   in.max_model_len = options.max_context;
   in.max_num_seqs = options.max_num_seqs;
+  in.fixed_num_seqs = options.fixed_num_seqs;
   in.state_bytes = sizes.states.slot_floats() * 4;
   in.workspace_bytes = sizes.workspace_bytes();
   in.graph_bytes = kGraphBytes;
@@ -155,13 +157,20 @@ GpuForm gpu_form(const ModelConfig& config, const WeightPlan& plan, int32_t dens
 }
 
 Result<GpuPlan> plan_gpu(const ModelConfig& config, std::span<const GpuForm> forms,
-                         const GpuBackendOptions& options, const GpuMachine& machine) {
+                         const GpuBackendOptions& options, const GpuMachine& machine,
+                         const GpuForm* on_request) {
   HS_CHECK(forms.size() == 1 || forms.size() == 2, "{} forms", forms.size());
   PlacementInput input = placement_input(config, forms.front(), options, machine);
   if (forms.size() == 2) {
     input.dense_8bit = forms.back().dense;
     input.workspace_bytes =
         std::max(forms.front().sizes.workspace_bytes(), forms.back().sizes.workspace_bytes());
+  }
+  if (on_request != nullptr) {
+    input.dense_8bit_on_request = on_request->dense;
+    // Its workspace is another one.
+    input.dense_8bit_on_request->stored_bytes +=
+        on_request->sizes.workspace_bytes() - input.workspace_bytes;
   }
   HS_ASSIGN_OR_RETURN(Placement placement, plan_placement(input));
   const GpuForm& chosen =

@@ -34,7 +34,8 @@ struct GpuBackendOptions {
   int64_t max_context = 0;
   int64_t prefill_chunk = 0;
   int64_t max_num_seqs = 0;
-  int64_t max_slots = -1;  // −1: as many as fit; for tests and measurements
+  int64_t fixed_num_seqs = 0;  // ModelOptions::fixed_num_seqs
+  int64_t max_slots = -1;      // −1: as many as fit; for tests and measurements
   // Of a decode step's missed experts, the share that the GPU reads over PCIe; below 0: learnt.
   double fetch_share = -1;
   bool record_graphs = true;
@@ -76,6 +77,7 @@ struct GpuMachine {
   int64_t gpu_free_bytes = 0;
   int64_t ram_available_bytes = 0;
   MachineRates rates = {};
+  bool is_imagined = false;  // flags describe it
 };
 
 // A model laid out in one form of its dense modules.
@@ -94,8 +96,9 @@ struct GpuPlan {
 };
 
 // `forms`: one, or as stored and at 8 bits, of which placement.h takes the better one. A refusal
-// says what is missing, with figures.
+// says what is missing, with figures; it advises to take `on_request` where that is enough.
 Result<GpuPlan> plan_gpu(const ModelConfig& config, std::span<const GpuForm> forms,
-                         const GpuBackendOptions& options, const GpuMachine& machine);
+                         const GpuBackendOptions& options, const GpuMachine& machine,
+                         const GpuForm* on_request = nullptr);
 
 }  // namespace hotset

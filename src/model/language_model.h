@@ -43,9 +43,10 @@ struct ModelOptions {
   cpu::Isa isa = cpu::Isa::kScalar;  // detect_isa() picks the best
   cpu::Arithmetic arithmetic = cpu::Arithmetic::kFast;
   KvType kv_type = KvType::kBF16;
-  int64_t max_model_len = 0;  // 0: what the config says, cut to what memory allows
-  int64_t max_num_seqs = 4;   // sequences that may hold state at once
-  int64_t prefill_chunk = 0;  // 0: 512 on the CPU, 8192 on a GPU
+  int64_t max_model_len = 0;   // 0: what the config says, cut to what memory allows
+  int64_t max_num_seqs = 4;    // sequences that may hold state at once
+  int64_t fixed_num_seqs = 0;  // of them, those that --max-num-seqs does not count; for advice
+  int64_t prefill_chunk = 0;   // 0: 512 on the CPU, 8192 on a GPU
   DenseBits dense = DenseBits::k16;
   bool mtp = false;  // also load the multi-token-prediction head, where the checkpoint has one
 };

@@ -104,6 +104,8 @@ class Planner {
   Status plan_on_gpu();
   Result<GpuMachine> measure_machine();
   Result<std::vector<GpuForm>> gpu_forms(const GpuBackendOptions& options, int num_sms);
+  Status refuse(std::span<const GpuForm> forms, const GpuBackendOptions& options,
+                const GpuMachine& machine, Error error);
 #endif
 
   const bool imagine_gpu_;
@@ -171,6 +173,7 @@ Result<GpuMachine> Planner::measure_machine() {
   if (out_.runtime == nullptr) {
     // A plan for another machine: its RAM is what --ram says.
     if (out_.options.ram_bytes > 0) machine.ram_available_bytes = out_.options.ram_bytes;
+    machine.is_imagined = true;
     machine.gpu_free_bytes = out_.options.gpu_memory_bytes;
     machine.num_sms = 80;
     machine.rates = typical_rates();
@@ -201,6 +204,19 @@ Result<std::vector<GpuForm>> Planner::gpu_forms(const GpuBackendOptions& options
   return forms;
 }
 
+// Where 8 bits were not looked at, the advice may be to ask for them.
+Status Planner::refuse(std::span<const GpuForm> forms, const GpuBackendOptions& options,
+                       const GpuMachine& machine, Error error) {
+  WeightPlan& weights = out_.open.plan;
+  const bool more_to_try = forms.back().dense.bits > 8 && weights.has_16bit_linears;
+  if (error.kind != ErrorKind::kResource || !more_to_try) return fail(std::move(error));
+  HS_RETURN_IF_ERROR(set_dense_8bit(out_.open.checkpoint, weights, true));
+  const GpuForm form = gpu_form(out_.open.config, weights, 8, options, machine.num_sms);
+  HS_RETURN_IF_ERROR(set_dense_8bit(out_.open.checkpoint, weights, false));
+  const auto again = plan_gpu(out_.open.config, forms, options, machine, &form);
+  return fail(again ? std::move(error) : again.error());
+}
+
 Status Planner::plan_on_gpu() {
   ModelOptions& options = out_.options;
   const ModelConfig& config = out_.open.config;
@@ -217,7 +233,9 @@ Status Planner::plan_on_gpu() {
   options.device = Device::kCuda;
   const GpuBackendOptions backend = gpu_backend_options(options);
   HS_ASSIGN_OR_RETURN(const std::vector<GpuForm> forms, gpu_forms(backend, machine.num_sms));
-  HS_ASSIGN_OR_RETURN(GpuPlan plan, plan_gpu(config, forms, backend, machine));
+  Result<GpuPlan> made = plan_gpu(config, forms, backend, machine);
+  if (!made) return refuse(forms, backend, machine, std::move(made).error());
+  GpuPlan& plan = *made;
   const bool rounds = plan.placement.dense.bits == 8;
   if (!rounds && forms.back().dense.bits == 8) {
     HS_RETURN_IF_ERROR(set_dense_8bit(out_.open.checkpoint, out_.open.plan, false));
@@ -312,6 +330,7 @@ GpuBackendOptions gpu_backend_options(const ModelOptions& options) {
           .max_context = options.max_model_len,
           .prefill_chunk = options.prefill_chunk,
           .max_num_seqs = options.max_num_seqs,
+          .fixed_num_seqs = options.fixed_num_seqs,
           .max_slots = options.max_expert_slots,
           .fetch_share = options.fetch_share,
           .expert_profile = options.expert_profile.get()};

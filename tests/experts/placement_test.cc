@@ -104,7 +104,8 @@ TEST(Placement, TheFlagBoundsWhatIsFreeAndIsNamedWhenItIsTheReason) {
   in.gpu_memory_bytes = 64 * kGiB;
   EXPECT_EQ(plan_placement(in)->num_slots, 7 * 32) << "no more than there is";
   in.gpu_memory_bytes = 14 * kGiB;
-  EXPECT_THAT(refusal(in), HasSubstr("raise --gpu-memory to 15GiB, or"));
+  EXPECT_THAT(refusal(in), HasSubstr("14.00 GiB may be used (--gpu-memory; 20.00 GiB are free): "
+                                     "raise --gpu-memory to 15GiB"));
   EXPECT_THAT(refusal(in), HasSubstr("dense, 16 bits 8.00 GiB + KV 1.00 GiB"));
 
   in.graph_bytes += 3 << 20;
@@ -139,11 +140,84 @@ TEST(Placement, WhatNoFlagCanMendSaysSo) {
   in = small();
   in.ram_available_bytes = kGiB;
   EXPECT_THAT(refusal(in), HasSubstr("a machine with 40.00 GiB available is needed"));
-  in = small();
+}
+
+// Following the advice must work: what is advised is set, and nothing else is changed.
+TEST(Placement, WhatSavesTooLittleIsNotAdvised) {
+  PlacementInput in = small();
   in.max_num_seqs = 4;
+  in.gpu_free_bytes = 12 * kGiB;  // one sequence takes 15
+  EXPECT_THAT(refusal(in), Not(HasSubstr("--max-num-seqs")));
+  EXPECT_THAT(refusal(in), Not(HasSubstr("--dense 8")));
+  EXPECT_THAT(refusal(in), HasSubstr("a GPU with 18.00 GiB free is needed"));
+  in.gpu_free_bytes = 17 * kGiB;
+  EXPECT_THAT(refusal(in), HasSubstr("(all that is free): lower --max-num-seqs to 3"));
+  in.max_num_seqs = 3;
+  EXPECT_TRUE(plan_placement(in));
+  in.max_num_seqs = 4;
+  in.fixed_num_seqs = 1;
+  EXPECT_THAT(refusal(in), HasSubstr("lower --max-num-seqs to 2"));
+  in.fixed_num_seqs = 4;
+  EXPECT_THAT(refusal(in), Not(HasSubstr("--max-num-seqs")));
+}
+
+TEST(Placement, TheOtherFormIsAdvisedWhereItIsEnough) {
+  PlacementInput in = small();
+  in.dense_8bit_on_request = DenseForm{.bits = 8, .stored_bytes = 4 * kGiB};
+  in.gpu_free_bytes = 11 * kGiB;
+  EXPECT_THAT(refusal(in), HasSubstr("(all that is free): give --dense 8"));
+  in.gpu_free_bytes -= 1;
+  EXPECT_THAT(refusal(in), Not(HasSubstr("lower --max-num-seqs")));
+  EXPECT_THAT(refusal(in), HasSubstr("give --dense 8 and lower --max-model-len to 16320"));
+}
+
+TEST(Placement, WhatIsEnoughTogetherIsAdvisedTogether) {
+  PlacementInput in = small();
+  in.max_num_seqs = 4;
+  in.dense_8bit_on_request = DenseForm{.bits = 8, .stored_bytes = 4 * kGiB};
   in.gpu_free_bytes = 12 * kGiB;
-  EXPECT_THAT(refusal(in), HasSubstr("--max-num-seqs"));
-  EXPECT_THAT(refusal(in), HasSubstr("--dense 8"));
+  EXPECT_THAT(refusal(in), HasSubstr("free): give --dense 8 and lower --max-num-seqs to 2"));
+  EXPECT_THAT(refusal(in), Not(HasSubstr("is needed")));
+  in.dense = *in.dense_8bit_on_request;
+  in.max_num_seqs = 2;
+  EXPECT_TRUE(plan_placement(in));
+}
+
+// 512 experts of one layer are fewer than what a prefill gets beside some of them.
+TEST(Placement, AllExpertsNeedNoRoomForAPrefillBesideThem) {
+  PlacementInput in = small();
+  in.load.num_layers = 1;
+  in.load.num_experts = 512;
+  in.load.expert_bytes = 2 << 20;  // 1 GiB in all
+  in.min_slots = 1;
+  in.lending_slots = 3 * 512;
+  in.staging_slots = 2 * 512;
+  in.gpu_free_bytes = 14 * kGiB;
+  auto plan = plan_placement(in);
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_EQ(plan->num_slots, 512);
+  EXPECT_EQ(plan->gpu_bytes("prefill staging"), 0);
+  in.gpu_free_bytes -= 1;
+  EXPECT_THAT(refusal(in), HasSubstr("512 expert slots"));
+  in.gpu_free_bytes = 14 * kGiB;
+  in.max_slots = 100;  // needs room for a prefill
+  EXPECT_THAT(refusal(in), HasSubstr("+ 1025 expert slots 2.00 GiB"));
+  EXPECT_THAT(refusal(in), HasSubstr("leave out --max-expert-slots"));
+}
+
+// Nothing was measured, so no figure is what is free.
+TEST(Placement, AnImaginedMachineIsDescribedByItsFlags) {
+  PlacementInput in = small();
+  in.is_imagined = true;
+  in.gpu_free_bytes = 14 * kGiB;
+  in.gpu_memory_bytes = in.gpu_free_bytes;
+  EXPECT_THAT(refusal(in), HasSubstr("may be used (--gpu-memory): raise --gpu-memory to 15GiB"));
+  in = small();
+  in.is_imagined = true;
+  in.gpu_memory_bytes = in.gpu_free_bytes;
+  in.ram_available_bytes = 39 * kGiB;
+  in.ram_bytes = in.ram_available_bytes;
+  EXPECT_THAT(refusal(in), HasSubstr("may be used (--ram): raise --ram to 40GiB"));
 }
 
 TEST(Placement, TakesTheFormThatIsFaster) {
