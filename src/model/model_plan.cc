@@ -5,11 +5,10 @@
 
 #include <algorithm>
 
-#include "base/checked_math.h"
 #include "checkpoint/json_file.h"
 #include "experts/routing_profile.h"
 #include "memory/memory_info.h"
-#include "model/workspace.h"
+#include "model/cpu_plan.h"
 #ifdef HOTSET_HAS_CUDA
 #include "model/calibrate.h"
 #endif
@@ -17,64 +16,12 @@
 namespace hotset {
 namespace {
 
-constexpr int64_t kCpuPrefillChunk = 512;
-constexpr int64_t kGpuPrefillChunk = 8192;
-
-// What may be taken of RAM: the flag, or what is available.
-Result<int64_t> ram_budget(const ModelOptions& options) {
-  HS_ASSIGN_OR_RETURN(const MemoryInfo memory, read_memory_info());
-  const int64_t usable = memory.usable_bytes();
-  return options.ram_bytes > 0 ? std::min(options.ram_bytes, usable) : usable;
-}
-
 Status check_context(const ModelConfig& c, const ModelOptions& options) {
   if (options.max_model_len <= c.max_position_embeddings) return {};
   return fail(
       fmt::format("--max-model-len {}: the model's config allows {} (use rope_scaling in "
                   "config.json to extend it)",
                   options.max_model_len, c.max_position_embeddings));
-}
-
-// On the CPU: what was asked, or the config's, cut to half of the memory that is left.
-Result<int64_t> cpu_context(const ModelConfig& c, const ModelOptions& options, int64_t weights) {
-  const int64_t asked = options.max_model_len;
-  HS_ASSIGN_OR_RETURN(const int64_t budget, ram_budget(options));
-  const int64_t left = budget - weights;
-  const char* flag = options.ram_bytes > 0 && budget == options.ram_bytes ? " (--ram)" : "";
-  if (left <= 0) {
-    return fail(fmt::format("the weights take {} in memory and {} may be used{}",
-                            bytes_text(weights), bytes_text(budget), flag),
-                ErrorKind::kResource);
-  }
-  const int64_t token_bytes =
-      std::max<int64_t>(1, kv_bytes_per_token(c, kv_type_bytes(options.kv_type)));
-  const int64_t fits = left / 2 / token_bytes / kPageTokens * kPageTokens;
-  if (fits == 0) {
-    return fail(
-        fmt::format("{} may be used{}: the weights take {} of it, and what is left does not "
-                    "hold a context of {} tokens",
-                    bytes_text(budget), flag, bytes_text(weights), kPageTokens),
-        ErrorKind::kResource);
-  }
-  if (asked > fits) {
-    return fail(
-        fmt::format("a context of {} tokens takes {} of KV cache, and {} are left for it "
-                    "beside the weights{}; --max-model-len {} fits",
-                    asked, bytes_text(asked * token_bytes), bytes_text(left / 2), flag, fits),
-        ErrorKind::kResource);
-  }
-  return asked > 0 ? asked : std::min(c.max_position_embeddings, fits);
-}
-
-// Every sequence may take the whole context where half of the memory left allows it, since a
-// request without max_tokens asks for just that; else one may, and others share what it leaves or
-// wait.
-Result<int64_t> cpu_pages(const ModelOptions& options, int64_t page_bytes, int64_t weights) {
-  const int64_t context = ceil_div(options.max_model_len, kPageTokens);
-  const int64_t least = context + options.max_num_seqs;
-  const int64_t most = std::max(least, context * options.max_num_seqs);
-  HS_ASSIGN_OR_RETURN(const int64_t budget, ram_budget(options));
-  return std::clamp((budget - weights) / 2 / std::max<int64_t>(1, page_bytes), least, most);
 }
 
 // A layer of a profile is one that has experts.
@@ -97,7 +44,6 @@ class Planner {
 
  private:
   void create_pool(bool on_gpu);
-  void settle_chunk(int64_t standard);
   Status plan_cpu();
   Status plan_gpu_or_cpu();
 #ifdef HOTSET_HAS_CUDA
@@ -122,46 +68,19 @@ void Planner::create_pool(bool on_gpu) {
   out_.pool = std::make_unique<cpu::WorkerPool>(threads, options.pin_threads);
 }
 
-void Planner::settle_chunk(int64_t standard) {
-  ModelOptions& options = out_.options;
-  if (options.prefill_chunk == 0) options.prefill_chunk = standard;
-  options.prefill_chunk = std::clamp<int64_t>(options.prefill_chunk, 1, options.max_model_len);
-  options.cpu_threads = out_.pool->num_threads();
-}
-
 Status Planner::plan_cpu() {
   ModelOptions& options = out_.options;
-  const ModelConfig& config = out_.open.config;
   options.device = Device::kCpu;
   if (options.dense == DenseBits::kAuto) options.dense = DenseBits::k16;
   create_pool(false);
-  const int64_t weights = packed_bytes(out_.open.plan);
-  HS_ASSIGN_OR_RETURN(options.max_model_len, cpu_context(config, options, weights));
-  settle_chunk(kCpuPrefillChunk);
-  const bool mtp = out_.open.plan.weights->mtp != nullptr;
-  const PagePoolShape pages = page_pool_shape(config, mtp, kv_type_bytes(options.kv_type));
-  HS_ASSIGN_OR_RETURN(out_.num_pages, cpu_pages(options, pages.page_bytes(), weights));
-  const WorkspaceShape rows{.max_chunk = options.prefill_chunk,
-                            .max_step = options.prefill_chunk,
-                            .max_context = options.max_model_len,
-                            .page_tokens = kPageTokens,
-                            .kv_type = options.kv_type};
-  Placement& plan = out_.placement;
-  HS_ASSIGN_OR_RETURN(plan.ram_budget_bytes, ram_budget(options));
-  plan.dense.bits = options.dense == DenseBits::k8 ? 8 : 16;
-  plan.ram = {{"experts", weights - out_.open.plan.dense_bytes},
-              {fmt::format("dense, {} bits", plan.dense.bits), out_.open.plan.dense_bytes},
-              {"KV", out_.num_pages * pages.page_bytes()},
-              {"states", state_pool_shape(config, options.max_num_seqs).slot_floats() * 4 *
-                             options.max_num_seqs},
-              {"workspace", workspace_bytes(config, rows, {})}};
-  for (const PlacementLine& line : plan.ram) plan.ram_used_bytes += line.bytes;
-  if (options.ram_bytes > 0 && plan.ram_used_bytes > options.ram_bytes) {
-    return fail(fmt::format("RAM: {} are needed and --ram allows {}: raise it, or lower "
-                            "--max-model-len or --prefill-chunk",
-                            bytes_text(plan.ram_used_bytes), bytes_text(options.ram_bytes)),
-                ErrorKind::kResource);
-  }
+  HS_ASSIGN_OR_RETURN(const MemoryInfo memory, read_memory_info());
+  HS_ASSIGN_OR_RETURN(CpuPlan made, hotset::plan_cpu(out_.open.config, out_.open.plan, options,
+                                                     memory.usable_bytes()));
+  options.max_model_len = made.max_model_len;
+  options.prefill_chunk = made.prefill_chunk;
+  options.cpu_threads = out_.pool->num_threads();
+  out_.num_pages = made.num_pages;
+  out_.placement = std::move(made.placement);
   return {};
 }
 
@@ -218,6 +137,7 @@ Status Planner::refuse(std::span<const GpuForm> forms, const GpuBackendOptions& 
 }
 
 Status Planner::plan_on_gpu() {
+  constexpr int64_t kPrefillChunk = 8192;
   ModelOptions& options = out_.options;
   const ModelConfig& config = out_.open.config;
   HS_RETURN_IF_ERROR(check_context(config, options));
@@ -229,7 +149,9 @@ Status Planner::plan_on_gpu() {
         asked > 0 ? std::min(asked, machine.gpu_free_bytes) : machine.gpu_free_bytes,
         kv_bytes_per_token(config, kv_type_bytes(options.kv_type)), config.max_position_embeddings);
   }
-  settle_chunk(kGpuPrefillChunk);
+  if (options.prefill_chunk == 0) options.prefill_chunk = kPrefillChunk;
+  options.prefill_chunk = std::clamp<int64_t>(options.prefill_chunk, 1, options.max_model_len);
+  options.cpu_threads = out_.pool->num_threads();
   options.device = Device::kCuda;
   const GpuBackendOptions backend = gpu_backend_options(options);
   HS_ASSIGN_OR_RETURN(const std::vector<GpuForm> forms, gpu_forms(backend, machine.num_sms));
