@@ -175,8 +175,14 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::load(const std::string& di
                                                            const ModelOptions& options,
                                                            const LoadProgressFn& progress) {
   HS_ASSIGN_OR_RETURN(ModelPlan plan, plan_model(directory, options));
+  return load(std::move(plan), progress);
+}
+
+Result<std::unique_ptr<LanguageModel>> LanguageModel::load(ModelPlan plan,
+                                                           const LoadProgressFn& progress) {
   auto parts = std::make_unique<Parts>(std::move(plan));
   OpenModel& open = parts->plan.open;
+  const ModelOptions& options = parts->plan.asked;
   const LoadOptions load_options{.num_threads = options.cpu_threads > 0
                                                     ? options.cpu_threads
                                                     : static_cast<int>(cpu::allowed_cpus().size())};
@@ -187,10 +193,29 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::load(const std::string& di
   const bool on_gpu = parts->plan.runtime != nullptr;
   auto backend = on_gpu ? create_gpu_backend(*parts, std::move(weights))
                         : create_cpu_backend(*parts, std::move(weights));
+  if (!backend && on_gpu) return load_on_cpu_instead(std::move(parts), backend.error(), progress);
   HS_ASSIGN_OR_RETURN(parts->backend, std::move(backend));
   note_idle_profile(parts->plan, on_gpu);
   parts->describe_device();
   return std::unique_ptr<LanguageModel>(new LanguageModel(std::move(parts)));
+}
+
+// Its memory may have been taken since the plan was made, or pinned memory is refused.
+Result<std::unique_ptr<LanguageModel>> LanguageModel::load_on_cpu_instead(
+    std::unique_ptr<Parts> parts, const Error& why, const LoadProgressFn& progress) {
+  const ModelOptions asked = parts->plan.asked;
+  const std::string text = fmt::format("{}: {}", parts->plan.gpu_name, why.message);
+  if (asked.device != Device::kAuto || why.kind == ErrorKind::kDeviceLost) {
+    return fail(Error{why.kind, text});
+  }
+  const std::string directory = parts->plan.open.checkpoint.directory().path();
+  parts.reset();  // before the same memory is taken again
+  ModelOptions on_cpu = asked;
+  on_cpu.device = Device::kCpu;
+  HS_ASSIGN_OR_RETURN(ModelPlan plan, plan_model(directory, on_cpu));
+  plan.why_cpu = text;
+  plan.notes.push_back(fmt::format("the GPU failed after the load, the CPU computes: {}", text));
+  return load(std::move(plan), progress);
 }
 
 void LanguageModel::Parts::describe_device() {

@@ -24,6 +24,7 @@
 namespace hotset {
 
 class RoutingProfile;
+struct ModelPlan;
 
 // Modules that the checkpoint stores at 16 bits: as stored, at 8 bits, or what the memory plan of a
 // GPU gains by (on the CPU: as stored).
@@ -77,6 +78,10 @@ class LanguageModel : public TokenModel {
   // `directory`: what resolve_model() found.
   static Result<std::unique_ptr<LanguageModel>> load(const std::string& directory,
                                                      const ModelOptions& options,
+                                                     const LoadProgressFn& progress);
+  // As planned (model_plan.h). Where a GPU was chosen by kAuto and turns out to refuse what the
+  // plan takes, the CPU computes after all, and notes() says why.
+  static Result<std::unique_ptr<LanguageModel>> load(ModelPlan plan,
                                                      const LoadProgressFn& progress);
   ~LanguageModel() override;
 
@@ -139,6 +144,9 @@ class LanguageModel : public TokenModel {
  private:
   struct Parts;
   explicit LanguageModel(std::unique_ptr<Parts> parts);
+  static Result<std::unique_ptr<LanguageModel>> load_on_cpu_instead(std::unique_ptr<Parts> parts,
+                                                                    const Error& why,
+                                                                    const LoadProgressFn& progress);
   static Result<std::unique_ptr<Backend>> create_cpu_backend(const Parts& parts,
                                                              std::unique_ptr<ModelWeights> weights);
   static Result<std::unique_ptr<Backend>> create_gpu_backend(Parts& parts,

@@ -39,7 +39,8 @@ Status check_profile(const OpenModel& model, const RoutingProfile& profile) {
 class Planner {
  public:
   Planner(OpenModel open, const ModelOptions& options, bool imagine_gpu)
-      : imagine_gpu_(imagine_gpu), out_{.open = std::move(open), .options = options} {}
+      : imagine_gpu_(imagine_gpu),
+        out_{.open = std::move(open), .options = options, .asked = options} {}
   Result<ModelPlan> run();
 
  private:

@@ -40,6 +40,7 @@ Result<OpenModel> open_model(const std::string& directory, const LoadOptions& op
 struct ModelPlan {
   OpenModel open;
   ModelOptions options;                         // zeros, kAuto settled
+  ModelOptions asked;                           // as they were given
   std::unique_ptr<cuda::Runtime> runtime = {};  // null: the CPU, or a GPU that is only imagined
   std::unique_ptr<cpu::WorkerPool> pool = {};
   std::string gpu_name = {};       // empty: the CPU
