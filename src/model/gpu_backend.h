@@ -118,8 +118,7 @@ class GpuBackend final : public Backend {
   void learn_fetch_share(int64_t num_tokens, double seconds, int64_t num_missed);
   Status pin(const HugeBuffer& memory);
   Status pin_weights();
-  void do_without_pinning(const Error& why);
-  Status take_from_slots(int64_t bytes);
+  Status plan_anew(int64_t more_dense_bytes);
   [[nodiscard]] StepInput step_input(std::byte* base) const;
   void send(void* device, const void* host, int64_t bytes);
   void write_input(std::span<const SequencePart> parts);  // fills pieces_

@@ -175,7 +175,9 @@ Result<GpuPlan> plan_gpu(const ModelConfig& config, std::span<const GpuForm> for
   HS_ASSIGN_OR_RETURN(Placement placement, plan_placement(input));
   const GpuForm& chosen =
       placement.dense.bits == forms.back().dense.bits ? forms.back() : forms.front();
-  return GpuPlan{chosen.sizes, std::move(placement), machine.rates};
+  input.dense = placement.dense;
+  input.dense_8bit.reset();
+  return GpuPlan{chosen.sizes, std::move(placement), machine.rates, input};
 }
 
 }  // namespace hotset

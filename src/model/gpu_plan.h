@@ -93,6 +93,7 @@ struct GpuPlan {
   GpuSizes sizes;
   Placement placement;
   MachineRates rates;
+  PlacementInput input;  // of the form that was chosen: what the placement follows from
 };
 
 // `forms`: one, or as stored and at 8 bits, of which placement.h takes the better one. A refusal

@@ -130,8 +130,7 @@ Result<std::unique_ptr<Backend>> LanguageModel::create_gpu_backend(
   HS_ASSIGN_OR_RETURN(
       std::unique_ptr<GpuBackend> backend,
       GpuBackend::create(std::move(plan.runtime), plan.open.config, parts.rope, *plan.pool,
-                         std::move(weights), gpu_backend_options(plan.options),
-                         {plan.gpu_sizes, plan.placement, plan.rates}));
+                         std::move(weights), gpu_backend_options(plan.options), plan.gpu_plan()));
   plan.placement = backend->plan().placement;
   plan.notes.insert(plan.notes.end(), backend->notes().begin(), backend->notes().end());
   note_seeding(plan, backend->expert_slots());

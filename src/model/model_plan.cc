@@ -166,6 +166,7 @@ Status Planner::plan_on_gpu() {
   options.dense = rounds ? DenseBits::k8 : DenseBits::k16;
   out_.placement = std::move(plan.placement);
   out_.gpu_sizes = plan.sizes;
+  out_.placement_input = plan.input;
   out_.rates = machine.rates;
   return {};
 }

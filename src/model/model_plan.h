@@ -52,6 +52,10 @@ struct ModelPlan {
   std::vector<std::string> notes = {};  // what a user should know of the conditions, a line each
 #ifdef HOTSET_HAS_CUDA
   GpuSizes gpu_sizes = {};
+  PlacementInput placement_input = {};
+  [[nodiscard]] GpuPlan gpu_plan() const {
+    return {gpu_sizes, placement, rates, placement_input};
+  }
 #endif
 };
 
