@@ -54,15 +54,14 @@ void note_small_pages(const ModelWeights& weights, std::vector<std::string>& not
 
 // A profile seeds the slots of experts that live on the GPU for a time; where there are none it is
 // of no use.
-void note_idle_profile(ModelPlan& plan, bool on_gpu) {
+void note_idle_profile(ModelPlan& plan) {
   const RoutingProfile* profile = plan.options.expert_profile.get();
   if (profile == nullptr) return;
   const Placement& p = plan.placement;
-  const char* why = !on_gpu                        ? "the CPU computes all experts"
-                    : p.num_slots == p.num_experts ? "all experts fit on the GPU"
-                    : p.num_slots == 0             ? "no expert has a slot on the GPU"
-                    : profile->num_tokens() == 0   ? "it has counted no tokens"
-                                                   : nullptr;
+  const char* why = p.num_slots == p.num_experts ? "all experts fit on the GPU"
+                    : p.num_slots == 0           ? "no expert has a slot on the GPU"
+                    : profile->num_tokens() == 0 ? "it has counted no tokens"
+                                                 : nullptr;
   if (why != nullptr) plan.notes.push_back(fmt::format("--expert-profile has no effect: {}", why));
 }
 
@@ -194,7 +193,7 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::load(ModelPlan plan,
                         : create_cpu_backend(*parts, std::move(weights));
   if (!backend && on_gpu) return load_on_cpu_instead(std::move(parts), backend.error(), progress);
   HS_ASSIGN_OR_RETURN(parts->backend, std::move(backend));
-  note_idle_profile(parts->plan, on_gpu);
+  if (on_gpu) note_idle_profile(parts->plan);
   parts->describe_device();
   return std::unique_ptr<LanguageModel>(new LanguageModel(std::move(parts)));
 }

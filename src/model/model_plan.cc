@@ -45,6 +45,7 @@ class Planner {
 
  private:
   void create_pool(bool on_gpu);
+  void note_idle_flags();
   Status plan_cpu();
   Status plan_gpu_or_cpu();
 #ifdef HOTSET_HAS_CUDA
@@ -69,6 +70,20 @@ void Planner::create_pool(bool on_gpu) {
   out_.pool = std::make_unique<cpu::WorkerPool>(threads, options.pin_threads);
 }
 
+// What is said of a GPU does nothing where there is none, or where it is not taken.
+void Planner::note_idle_flags() {
+  const ModelOptions& options = out_.options;
+  const std::pair<const char*, bool> flags[] = {
+      {"--gpu-memory", options.gpu_memory_bytes > 0},
+      {"--max-expert-slots", options.max_expert_slots >= 0},
+      {"--fetch-share", options.fetch_share >= 0},
+      {"--expert-profile", options.expert_profile != nullptr}};
+  for (const auto& [flag, is_given] : flags) {
+    if (!is_given) continue;
+    out_.notes.push_back(fmt::format("{} has no effect: the CPU computes all experts", flag));
+  }
+}
+
 Status Planner::plan_cpu() {
   ModelOptions& options = out_.options;
   options.device = Device::kCpu;
@@ -82,6 +97,7 @@ Status Planner::plan_cpu() {
   options.cpu_threads = out_.pool->num_threads();
   out_.num_pages = made.num_pages;
   out_.placement = std::move(made.placement);
+  note_idle_flags();
   return {};
 }
 
