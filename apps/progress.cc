@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "terminal.h"
 
@@ -38,8 +39,8 @@ std::string progress_line(int64_t done_bytes, int64_t total_bytes, double second
   return line;
 }
 
-LoadProgressPrinter::LoadProgressPrinter(bool quiet)
-    : quiet_(quiet), is_terminal_(stderr_is_terminal()) {}
+LoadProgressPrinter::LoadProgressPrinter(bool quiet, std::string verb)
+    : quiet_(quiet), verb_(std::move(verb)), is_terminal_(stderr_is_terminal()) {}
 
 LoadProgressPrinter::~LoadProgressPrinter() {
   if (bar_is_drawn_) std::fputs("\n", stderr);
@@ -49,14 +50,15 @@ void LoadProgressPrinter::update(int64_t done_bytes, int64_t total_bytes, double
   if (quiet_) return;
   if (is_terminal_) {
     bar_is_drawn_ = true;
-    fmt::print(stderr, "\rloading {}\033[K", progress_line(done_bytes, total_bytes, seconds, true));
+    fmt::print(stderr, "\r{} {}\033[K", verb_,
+               progress_line(done_bytes, total_bytes, seconds, true));
     std::fflush(stderr);
     return;
   }
   const int64_t step = total_bytes > 0 ? done_bytes * 20 / total_bytes : 20;
   if (step == last_step_) return;
   last_step_ = step;
-  fmt::print(stderr, "loading {}\n", progress_line(done_bytes, total_bytes, seconds, false));
+  fmt::print(stderr, "{} {}\n", verb_, progress_line(done_bytes, total_bytes, seconds, false));
 }
 
 }  // namespace hotset

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loading, told on standard error: one bar that redraws itself on a terminal, else a line for every
-// five percent.
+// Loading or writing, told on standard error: one bar that redraws itself on a terminal, else a
+// line for every five percent.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,8 @@ namespace hotset {
 
 class LoadProgressPrinter {
  public:
-  explicit LoadProgressPrinter(bool quiet);
+  // `verb`: what is done, "loading".
+  explicit LoadProgressPrinter(bool quiet, std::string verb = "loading");
   ~LoadProgressPrinter();
   LoadProgressPrinter(const LoadProgressPrinter&) = delete;
   LoadProgressPrinter& operator=(const LoadProgressPrinter&) = delete;
@@ -23,6 +24,7 @@ class LoadProgressPrinter {
 
  private:
   bool quiet_;
+  std::string verb_;
   bool is_terminal_;
   bool bar_is_drawn_ = false;
   int64_t last_step_ = -1;  // of five percent each

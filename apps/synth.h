@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,7 +33,7 @@ enum class SynthFormat : uint8_t { kBf16, kGptq, kAwq, kCompressedTensors, kNf4,
 struct SynthOptions {
   std::string like = "Qwen/Qwen3-Next-80B-A3B-Instruct";
   SynthFormat format = SynthFormat::kGptq;
-  int64_t num_layers = 0;      // 0: as many as the model has
+  std::optional<int64_t> num_layers = {};  // absent: as many as the model has
   double zipf = 0.0;           // expert popularity ~ rank^-zipf; 0: an ordinary random router
   std::string directory = {};  // created; must not hold a checkpoint already
   std::string tokenizer = {};  // a directory whose tokenizer files are copied; empty: none

@@ -132,11 +132,11 @@ Result<SynthModel> find_synth_model(const SynthOptions& options) {
     return fail(fmt::format("--like {}: no such model; there are: {}", options.like,
                             fmt::join(synth_model_names(), ", ")));
   }
-  if (options.num_layers < 0 || options.num_layers > 1000) {
-    return fail(fmt::format("--layers {}: must be 1 … 1000", options.num_layers));
+  if (options.num_layers && (*options.num_layers < 1 || *options.num_layers > 1000)) {
+    return fail(fmt::format("--layers {}: must be 1 … 1000", *options.num_layers));
   }
   SynthModel model = *found;
-  if (options.num_layers > 0) model.num_hidden_layers = options.num_layers;
+  model.num_hidden_layers = options.num_layers.value_or(model.num_hidden_layers);
   return model;
 }
 

@@ -33,7 +33,7 @@ Result<Written> write(const SynthFlags& flags) {
   using Clock = std::chrono::steady_clock;
   const auto start = Clock::now();
   Written written;
-  LoadProgressPrinter printer(flags.quiet);
+  LoadProgressPrinter printer(flags.quiet, "writing");
   HS_RETURN_IF_ERROR(write_synthetic_checkpoint(options, [&](const SynthProgress& progress) {
     written = {.bytes = progress.bytes_done,
                .num_tensors = progress.num_tensors,

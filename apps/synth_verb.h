@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace CLI {
@@ -17,7 +18,7 @@ struct SynthFlags {
   std::string routing = "uniform";
   std::string directory;
   std::string tokenizer;
-  int64_t layers = 0;
+  std::optional<int64_t> layers = {};  // absent: all of the model's
   uint64_t seed = 1;
   bool check_routing = false;
   bool quiet = false;

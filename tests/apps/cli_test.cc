@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line without a model: help, versions, and errors that say what to do next.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "apps/run_program.h"
 
 namespace hotset {
 namespace {
 
+namespace fs = std::filesystem;
 using test::ProgramResult;
 using test::run_program;
 
@@ -108,6 +112,24 @@ TEST(Cli, WhatFlagsAloneSayWrongIsToldBeforeTheModelIsLookedFor) {
   const ProgramResult host = run_program({"serve", "/no/such/model", "--host", "foo"});
   expect_bad_input(host);
   EXPECT_TRUE(has(host.err, "--host foo: must be an IP address")) << host.err;
+}
+
+TEST(Cli, SynthWritesAsManyLayersAsWereAskedFor) {
+  const std::string folder =
+      fmt::format("{}/hotset_cli_{}", fs::temp_directory_path().string(), ::getpid());
+  for (const char* layers : {"0", "-1", "1001"}) {
+    const ProgramResult result =
+        run_program({"synth", "--like", "tiny", "--layers", layers, "-o", folder});
+    EXPECT_EQ(result.exit_code, 2) << layers;
+    EXPECT_TRUE(has(result.err, "must be 1 … 1000")) << result.err;
+    EXPECT_FALSE(fs::exists(folder));
+  }
+  const ProgramResult result =
+      run_program({"synth", "--like", "tiny", "--layers", "1", "-o", folder});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_TRUE(has(result.err, "writing 100 %")) << result.err;
+  EXPECT_FALSE(has(result.err, "loading")) << result.err;
+  fs::remove_all(folder);
 }
 
 TEST(Cli, ADirectoryWithoutAModelIsToldSo) {
