@@ -275,6 +275,10 @@ void add_profile(CLI::App& app, ProfileOptions& out) {
       ->check(CLI::Validator(is_file_name, "", "file"))
       ->type_name("FILE");
   verb->add_flag("--append", out.append, "Add to what the output holds already");
+  verb->add_option("--trace", out.trace,
+                   "Write every choice in its order, for expert_cache_sim --trace")
+      ->check(CLI::Validator(is_file_name, "", "file"))
+      ->type_name("FILE");
   verb->add_flag("--json", out.json, "Print one JSON object");
   add_compute_flags(*verb, out.model);
   verb->get_option("--max-model-len")

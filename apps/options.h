@@ -74,6 +74,7 @@ struct ProfileOptions {
   int64_t answer_tokens = 64;             // to each message
   std::string output;                     // empty: nothing is written
   bool append = false;
+  std::string trace;  // a file for every choice in its order; empty: none
   bool json = false;
 };
 

@@ -217,12 +217,33 @@ Status write_profile(const ProfileOptions& options, RoutingProfile profile,
   return {};
 }
 
+// A step of the file is a token: all layers' choices.
+Status write_trace(const ProfileOptions& options, const RecordedRouting& routing) {
+  if (options.trace.empty()) return {};
+  HS_ASSIGN_OR_RETURN(auto writer, RoutingTraceWriter::create(options.trace, routing.shape));
+  const auto top_k = static_cast<size_t>(routing.shape.top_k);
+  std::vector<uint16_t> step;
+  for (size_t token = 0; std::cmp_less(token, routing.num_tokens()); ++token) {
+    step.clear();
+    for (const std::vector<uint16_t>& layer : routing.choices) {
+      const auto ids = std::span(layer).subspan(token * top_k, top_k);
+      step.insert(step.end(), ids.begin(), ids.end());
+    }
+    HS_RETURN_IF_ERROR(writer.add_step(step));
+  }
+  return writer.finish();
+}
+
 void tell_written(const ProfileOptions& options, int64_t num_tokens,
                   const std::optional<RoutingProfile>& earlier) {
   if (!options.output.empty() && !options.model.quiet) {
     const int64_t before = earlier ? earlier->num_tokens() : 0;
     fmt::print(stderr, "{}: the choices of {} tokens{}\n", options.output, before + num_tokens,
                earlier ? fmt::format(", {} of them from before", before) : "");
+  }
+  if (!options.trace.empty() && !options.model.quiet) {
+    fmt::print(stderr, "{}: what {} tokens chose, one after the other\n", options.trace,
+               num_tokens);
   }
 }
 
@@ -263,6 +284,7 @@ Status check_earlier(const std::optional<RoutingProfile>& earlier, const Routing
 
 Result<int> profile(const ProfileOptions& options) {
   HS_ASSIGN_OR_RETURN(const auto earlier, earlier_counts(options));
+  if (!options.trace.empty()) HS_RETURN_IF_ERROR(check_folder_of(options.trace, "--trace"));
   HS_ASSIGN_OR_RETURN(const ResolvedModel resolved, find_model(options.model));
   HS_ASSIGN_OR_RETURN(const ProfileTexts texts, read_profile_texts(options, resolved.directory));
   HS_ASSIGN_OR_RETURN(const ModelFlags flags, with_context(options.model, resolved));
@@ -292,6 +314,7 @@ Result<int> profile(const ProfileOptions& options) {
   }
   std::fflush(stdout);
   HS_RETURN_IF_ERROR(written);
+  HS_RETURN_IF_ERROR(write_trace(options, recorder->recorded()));
   tell_written(options, recorder->profile().num_tokens(), earlier);
   return exit_code;
 }

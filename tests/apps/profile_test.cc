@@ -10,6 +10,8 @@
 #include <numeric>
 
 #include "apps/run_program.h"
+#include "experts/routing_profile.h"
+#include "experts/routing_trace.h"
 #include "server/strict_json.h"
 
 namespace hotset {
@@ -84,6 +86,30 @@ TEST_F(Profile, TheVerbCountsChoicesAndSaysWhatACacheMakesOfThem) {
   // In pieces of another size the model reads something else; the same pieces give the same counts.
   ASSERT_EQ(profile({"-n", "300", "-o", path("again"), "-t", "1"}).exit_code, 0);
   EXPECT_EQ(read(path("again")), json);
+}
+
+// What expert_cache_sim --trace reads is what was counted, in its order.
+TEST_F(Profile, ATraceHoldsTheChoicesThatWereCounted) {
+  const ProgramResult result = profile({"-n", "100", "-o", path("p"), "--trace", path("t")});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_TRUE(has(result.err, path("t") + ": what 100 tokens chose")) << result.err;
+  const auto trace = RoutingTrace::load(path("t"));
+  ASSERT_TRUE(trace) << trace.error().message;
+  EXPECT_EQ(trace->num_steps(), 100);
+  const auto counted = RoutingProfile::load(path("p"));
+  ASSERT_TRUE(counted) << counted.error().message;
+  EXPECT_EQ(trace->shape(), counted->shape());
+  auto heard = RoutingProfile::create(trace->shape());
+  ASSERT_TRUE(heard);
+  for (int64_t step = 0; step < trace->num_steps(); ++step) {
+    for (int32_t layer = 0; layer < trace->shape().num_layers; ++layer) {
+      heard->add(layer, trace->ids(step, layer));
+    }
+  }
+  heard->add_tokens(trace->num_steps());
+  ASSERT_TRUE(heard->save(path("h")));
+  EXPECT_EQ(read(path("h")), read(path("p")));
+  EXPECT_NE(profile({"-n", "40", "--trace", path("no/such")}).exit_code, 0);
 }
 
 TEST_F(Profile, AppendAddsUp) {
