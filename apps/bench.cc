@@ -123,12 +123,15 @@ Status measure_all(BenchRunner& runner, const BenchHeader& header,
   if (!options.json_file.empty()) HS_RETURN_IF_ERROR(write_text(options.json_file, as_json));
   if (json) {
     print_now(as_json);
-    return {};
+  } else {
+    print_now(markdown_stages(header, rows));
+    if (!skipped.empty()) print_now("\n");
+    for (const SkippedRow& row : skipped) print_now(markdown_skipped(row));
   }
-  print_now(markdown_stages(header, rows));
-  if (!skipped.empty()) print_now("\n");
-  for (const SkippedRow& row : skipped) print_now(markdown_skipped(row));
-  return {};
+  if (!rows.empty()) return {};
+  return fail(fmt::format("no row could be measured: {}: {}", test_name(skipped.front().test),
+                          skipped.front().why),
+              ErrorKind::kResource);
 }
 
 Status bench_model(const BenchOptions& options) {

@@ -92,6 +92,36 @@ TEST(DemoModel, PlansMemoryWithoutLoading) {
   EXPECT_NE(refused.err.find("may be used"), std::string::npos) << refused.err;
 }
 
+// 257 sequences' states are more than that; the flags that are named exist and are enough.
+TEST(DemoModel, ARefusalNamesFlagsThatThereAre) {
+  const ProgramResult result =
+      run_program({"plan", kDemo, "--device", "cpu", "--ram", "40MiB", "--max-num-seqs", "256"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.err.find("raise --ram to "), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("lower --max-num-seqs to "), std::string::npos) << result.err;
+  EXPECT_EQ(result.err.find("--prefill-chunk"), std::string::npos) << result.err;
+}
+
+TEST(DemoModel, FlagsOfAGpuAreSaidToDoNothingOnTheCpu) {
+  const ProgramResult result =
+      run_program({"plan", kDemo, "--device", "cpu", "--gpu-memory", "14GiB", "--fetch-share",
+                   "0.5", "--max-expert-slots", "3", "--max-model-len", "1k"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  for (const char* flag : {"--gpu-memory", "--fetch-share", "--max-expert-slots"}) {
+    EXPECT_NE(result.out.find(std::string(flag) + " has no effect: the CPU"), std::string::npos)
+        << result.out;
+  }
+}
+
+TEST(DemoModel, ABenchWithoutARowFailsAndSaysWhy) {
+  const ProgramResult result = run_program({"bench", kDemo, "-p", "0", "-n", "8", "-d", "4k",
+                                            "--max-model-len", "1k", "--device", "cpu"});
+  EXPECT_EQ(result.exit_code, 1) << result.err;
+  EXPECT_NE(result.err.find("no row could be measured: tg8 @ d4096: 4136 tokens do not fit"),
+            std::string::npos)
+      << result.err;
+}
+
 TEST(DemoModel, RamThatDoesNotHoldTheModelIsRefusedBeforeLoading) {
   const ProgramResult result =
       run_program({"complete", kDemo, "-p", "x", "--device", "cpu", "--ram", "2MiB"});
