@@ -14,6 +14,7 @@
 #include "kernels/cpu/worker_pool.h"
 #include "synth_fill.h"
 #include "synth_model.h"
+#include "synth_tokenizer.h"
 
 namespace hotset {
 namespace {
@@ -144,8 +145,15 @@ Status prepare_directory(const SynthOptions& options, int64_t total_bytes) {
   return {};
 }
 
+Status write_stand_in_tokenizer(const SynthOptions& options, int64_t vocab_size) {
+  const fs::path directory = options.directory;
+  HS_RETURN_IF_ERROR(write_text(directory / "tokenizer.json", stand_in_tokenizer_json(vocab_size)));
+  HS_RETURN_IF_ERROR(
+      write_text(directory / "tokenizer_config.json", stand_in_tokenizer_config_json()));
+  return write_text(directory / "chat_template.jinja", stand_in_chat_template());
+}
+
 Status copy_tokenizer(const SynthOptions& options) {
-  if (options.tokenizer.empty()) return {};
   std::error_code error;
   if (!fs::exists(fs::path(options.tokenizer) / "tokenizer.json", error)) {
     return fail(options.tokenizer + ": no tokenizer.json there", ErrorKind::kNotFound);
@@ -216,7 +224,8 @@ Status write_synthetic_checkpoint(const SynthOptions& options,
   state.num_tensors = std::ssize(tensors);
   for (const SynthTensor& tensor : tensors) state.bytes_total += tensor.bytes;
   HS_RETURN_IF_ERROR(prepare_directory(options, state.bytes_total));
-  HS_RETURN_IF_ERROR(copy_tokenizer(options));
+  HS_RETURN_IF_ERROR(options.tokenizer.empty() ? write_stand_in_tokenizer(options, model.vocab_size)
+                                               : copy_tokenizer(options));
   const std::vector<Shard> shards = cut_shards(tensors, options.shard_bytes);
   {
     ShardWriter writer(tensors, options, progress, state);

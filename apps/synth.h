@@ -36,7 +36,7 @@ struct SynthOptions {
   std::optional<int64_t> num_layers = {};  // absent: as many as the model has
   double zipf = 0.0;           // expert popularity ~ rank^-zipf; 0: an ordinary random router
   std::string directory = {};  // created; must not hold a checkpoint already
-  std::string tokenizer = {};  // a directory whose tokenizer files are copied; empty: none
+  std::string tokenizer = {};  // a directory whose tokenizer is copied; empty: synth_tokenizer.h
   uint64_t seed = 1;           // same options, same bytes
   int64_t shard_bytes = 4'000'000'000;
   int code_bits = 4;  // compressed-tensors may have 8

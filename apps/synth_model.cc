@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "synth_tokenizer.h"
+
 namespace hotset {
 namespace {
 
@@ -144,9 +146,9 @@ std::string synth_config_json(const SynthModel& m, const SynthOptions& options) 
   Json config = {{"architectures", {"Qwen3NextForCausalLM"}},
                  {"attention_bias", false},
                  {"attention_dropout", 0.0},
-                 {"bos_token_id", std::min<int64_t>(151643, m.vocab_size - 2)},
+                 {"bos_token_id", first_special_token(m.vocab_size)},
                  {"decoder_sparse_step", 1},
-                 {"eos_token_id", std::min<int64_t>(151645, m.vocab_size - 1)},
+                 {"eos_token_id", first_special_token(m.vocab_size) + 2},
                  {"full_attention_interval", m.full_attention_interval},
                  {"head_dim", m.head_dim},
                  {"hidden_act", "silu"},

@@ -11,6 +11,7 @@
 #include "report_error.h"
 #include "routing_check.h"
 #include "synth.h"
+#include "synth_tokenizer.h"
 #include "verbs.h"
 
 namespace hotset {
@@ -57,7 +58,9 @@ void add_synth_flags(CLI::App& verb, SynthFlags& flags) {
                   "how popular the experts are: uniform, or zipf:S for rank^-S with ranks that "
                   "change with the text's topic")
       ->capture_default_str();
-  verb.add_option("--tokenizer", flags.tokenizer, "a directory to copy the tokenizer's files from");
+  verb.add_option("--tokenizer", flags.tokenizer,
+                  fmt::format("a directory to copy the tokenizer's files from (default: {})",
+                              kStandInTokenizer));
   verb.add_option("--seed", flags.seed, "the same seed gives the same bytes")
       ->capture_default_str();
   verb.add_option("-o,--output", flags.directory, "the directory to write")->required();
@@ -72,6 +75,7 @@ int run_synth(const SynthFlags& flags) {
   if (!flags.quiet) {
     fmt::print("{}: {} tensors, {:.2f} GB in {:.1f} s\n", flags.directory, written->num_tensors,
                static_cast<double>(written->bytes) / 1e9, written->seconds);
+    if (flags.tokenizer.empty()) fmt::print("{}; --tokenizer copies another\n", kStandInTokenizer);
   }
   if (flags.check_routing) {
     const auto check = check_routing(flags.directory);

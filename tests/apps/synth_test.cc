@@ -15,8 +15,11 @@
 #include <string>
 
 #include "base/float16.h"
+#include "chat/chat_template.h"
 #include "synth_fill.h"
 #include "synth_model.h"
+#include "synth_tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 namespace hotset {
 namespace {
@@ -179,6 +182,7 @@ TEST(Synth, PatchesCrossBlocks) {
 TEST(Synth, RefusesWhatItCannotDo) {
   EXPECT_FALSE(write_synthetic_checkpoint({.like = "nobody/nothing", .directory = "x"}));
   EXPECT_FALSE(write_synthetic_checkpoint({.like = "tiny", .num_layers = -1, .directory = "x"}));
+  EXPECT_FALSE(write_synthetic_checkpoint({.like = "tiny", .num_layers = 0, .directory = "x"}));
   EXPECT_FALSE(write_synthetic_checkpoint({.like = "tiny"}));
   EXPECT_FALSE(parse_synth_format("int3"));
   EXPECT_EQ(parse_synth_format("nf4").value(), SynthFormat::kNf4);
@@ -191,6 +195,43 @@ TEST(Synth, RefusesWhatItCannotDo) {
   const SynthOptions options = {.like = "tiny", .num_layers = 1, .directory = folder.text()};
   EXPECT_TRUE(write_synthetic_checkpoint(options));
   EXPECT_FALSE(write_synthetic_checkpoint(options));
+}
+
+// Prompts go in and answers come out without a download; special tokens are where the model's
+// config and the published vocabulary have them.
+TEST(Synth, WritesATokenizerThatWorks) {
+  for (const int64_t vocab_size : {int64_t{2048}, int64_t{151936}}) {
+    const auto tokenizer = Tokenizer::parse(stand_in_tokenizer_json(vocab_size), "stand-in");
+    ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+    EXPECT_EQ(tokenizer->vocab_size(), std::min<int64_t>(vocab_size, 151669));
+    for (int32_t id = 0; id < tokenizer->vocab_size(); ++id) {
+      ASSERT_FALSE(tokenizer->token_bytes(id).empty()) << id;
+    }
+    const std::string text = "Grüße,\t\"世界\"!\n <|im_end|>";
+    const auto ids = tokenizer->tokenize(text);
+    ASSERT_TRUE(ids);
+    EXPECT_EQ(tokenizer->detokenize(*ids), text);
+    EXPECT_EQ(ids->back(), first_special_token(vocab_size) + 2);
+    EXPECT_EQ(std::ssize(*ids), std::ssize(text) - 10 + 1) << "a token a byte";
+  }
+  EXPECT_EQ(first_special_token(151936), 151643);
+
+  const Folder folder("tokenizer");
+  ASSERT_TRUE(
+      write_synthetic_checkpoint({.like = "tiny", .num_layers = 1, .directory = folder.text()}));
+  const fs::path written = folder.text();
+  const auto tokenizer = Tokenizer::load((written / "tokenizer.json").string(),
+                                         (written / "tokenizer_config.json").string());
+  ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+  std::ifstream in(written / "config.json");
+  const auto config = nlohmann::json::parse(in);
+  EXPECT_EQ(tokenizer->eos_id(), config["eos_token_id"].get<int32_t>());
+  const auto chat = ChatTemplate::load(written);
+  ASSERT_TRUE(chat) << chat.error().message;
+  const auto prompt = chat->render(
+      {.messages = {{{"role", "user"}, {"content", "Hi"}}}, .tools = nullptr, .extra = {}});
+  ASSERT_TRUE(prompt) << prompt.error().message;
+  EXPECT_EQ(prompt->text, "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
 }
 
 }  // namespace
