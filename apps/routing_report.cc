@@ -22,7 +22,8 @@ std::string table_row(const std::string& name, const RoutingStats& stats) {
 
 Result<RoutingReport> report_of(const RoutingRecorder& recorder) {
   const RoutingProfile& profile = recorder.profile();
-  RoutingReport report{.shape = profile.shape(), .num_tokens = profile.num_tokens(), .layers = {}};
+  RoutingReport report{
+      .shape = profile.shape(), .num_tokens = profile.num_tokens(), .layers = {}, .of_layers = 0};
   HS_ASSIGN_OR_RETURN(report.layers, stats_of(recorder.recorded()));
   for (size_t i = 0; i < report.layers.size(); ++i) report.layers[i].layer = recorder.layers()[i];
   return report;

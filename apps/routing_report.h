@@ -17,6 +17,7 @@ struct RoutingReport {
   RoutingShape shape;
   int64_t num_tokens = 0;
   std::vector<RoutingStats> layers;
+  int64_t of_layers = 0;  // the model's, where not all of them were looked at; else 0
 };
 
 // Of a recorder that kept the choices.

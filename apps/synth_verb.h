@@ -20,7 +20,7 @@ struct SynthFlags {
   std::string tokenizer;
   std::optional<int64_t> layers = {};  // absent: all of the model's
   uint64_t seed = 1;
-  bool check_routing = false;
+  std::optional<bool> check_routing = {};  // absent: where it was asked for a routing
   bool quiet = false;
 };
 

@@ -129,7 +129,35 @@ TEST(Cli, SynthWritesAsManyLayersAsWereAskedFor) {
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_TRUE(has(result.err, "writing 100 %")) << result.err;
   EXPECT_FALSE(has(result.err, "loading")) << result.err;
+  EXPECT_TRUE(has(result.out, "a stand-in tokenizer")) << result.out;
+  const ProgramResult text = run_program(
+      {"complete", folder, "-p", "Hello", "-n", "8", "--device", "cpu", "--ignore-eos"});
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_GT(text.out.size(), 8u) << "every token says something";
   fs::remove_all(folder);
+}
+
+// A law that was asked for is told as it came out, of the first layers where there are many.
+TEST(Cli, SynthShowsTheRoutingThatItProduced) {
+  const std::string folder =
+      fmt::format("{}/hotset_cli_zipf_{}", fs::temp_directory_path().string(), ::getpid());
+  const auto synth = [&](std::vector<std::string> more) {
+    fs::remove_all(folder);
+    std::vector<std::string> args = {"synth",    "--like", "tiny", "--routing", "zipf:1",
+                                     "--layers", "6",      "-o",   folder};
+    args.insert(args.end(), more.begin(), more.end());
+    const ProgramResult result = run_program(args);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    fs::remove_all(folder);
+    return result.out;
+  };
+  const std::string by_default = synth({});
+  EXPECT_TRUE(has(by_default, "Routing of 1024 drifting tokens in the first 4 of 6 layers"))
+      << by_default;
+  EXPECT_TRUE(has(by_default, "| mean |")) << by_default;
+  EXPECT_TRUE(has(synth({"--check-routing"}), "Routing of 1024 drifting tokens.\n"));
+  EXPECT_FALSE(has(synth({"--no-check-routing"}), "Routing of"));
+  EXPECT_FALSE(has(synth({"--quiet"}), "Routing of"));
 }
 
 TEST(Cli, ADirectoryWithoutAModelIsToldSo) {
