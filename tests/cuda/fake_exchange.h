@@ -25,8 +25,11 @@ class FakeExchange {
   // Ranks of a token's choices, the shared expert (number num_experts) the last of them.
   FakeExchange(int32_t num_experts, int32_t ranks) : num_experts_(num_experts), ranks_(ranks) {}
 
-  // The next wait for the CPU's answer ends as one that took too long.
-  void expire_next_wait() { expires_ = true; }
+  // The next wait for the CPU's answer ends as one that took too long, and the GPU pauses then.
+  void expire_next_wait(std::chrono::milliseconds pause = {}) {
+    pause_ = pause;
+    expires_ = true;
+  }
   [[nodiscard]] int64_t num_hand_overs() const { return num_hand_overs_; }
   [[nodiscard]] int64_t num_cpu() const { return num_cpu_; }          // choices
   [[nodiscard]] int64_t num_fetched() const { return num_fetched_; }  // experts copied
@@ -136,11 +139,13 @@ class FakeExchange {
     if (!expires_.exchange(false)) return;
     std::atomic_ref(last_.flags->expired).store(1);
     abort.store(1);
+    std::this_thread::sleep_for(pause_);
   }
 
   const int32_t num_experts_;
   const int32_t ranks_;
   std::atomic<bool> expires_{false};
+  std::chrono::milliseconds pause_{};
   int64_t num_hand_overs_ = 0;
   int64_t num_cpu_ = 0;
   int64_t num_fetched_ = 0;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <set>
 #include <string>
 #include <string_view>
@@ -160,6 +161,8 @@ TEST_F(SharedSteps, InsertionsThatFailAreCalledOff) {
   EXPECT_EQ(num_leaked_, 0);
 }
 
+// In the second case the CPU gives up in the middle of the step while the GPU still goes through
+// it: both sides count hand-overs from one number again, or the next step would wait for ever.
 TEST_F(SharedSteps, AWaitThatTakesTooLongVoidsItsStepOnly) {
   auto made = create(-1, 0);
   ASSERT_TRUE(made) << made.error().message;
@@ -170,6 +173,13 @@ TEST_F(SharedSteps, AWaitThatTakesTooLongVoidsItsStepOnly) {
   EXPECT_NE(status.error().message.find("did not wait any longer"), std::string::npos)
       << status.error().message;
   EXPECT_TRUE(run(**made, 3));
+  exchange_->expire_next_wait(std::chrono::milliseconds(500));
+  const Status given_up = run(**made, 1);
+  ASSERT_FALSE(given_up);
+  EXPECT_NE(given_up.error().message.find("did not ask for its next layer"), std::string::npos)
+      << given_up.error().message;
+  const Status next = run(**made, 3);
+  EXPECT_TRUE(next) << next.error().message;
 }
 
 // Longer than what is divided layer by layer: all missing experts cross PCIe.
