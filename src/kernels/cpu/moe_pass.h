@@ -131,10 +131,9 @@ class MoePass {
   int num_workers_;
 
   int64_t num_slots_ = 0;
-  int32_t* slot_of_ = nullptr;    // [num_tokens, top_k], -1: no expert
-  int32_t* pair_of_ = nullptr;    // [num_slots] index into expert_ids
-  int32_t* token_of_ = nullptr;   // [num_slots]
-  int32_t* expert_of_ = nullptr;  // [num_active] id
+  int32_t* slot_of_ = nullptr;   // [num_tokens, top_k], -1: no expert
+  int32_t* pair_of_ = nullptr;   // [num_slots] index into expert_ids
+  int32_t* token_of_ = nullptr;  // [num_slots]
   ActiveExpert* active_ = nullptr;
   int64_t num_active_ = 0;
   TileFormat* formats_ = nullptr;

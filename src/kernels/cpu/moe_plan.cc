@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <bit>
 #include <cstring>
+#include <utility>
 
 #include "base/check.h"
 #include "kernels/cpu/moe_pass.h"
@@ -47,7 +49,7 @@ void MoePass::plan() {
   prefetch_views();
   sort_by_expert();
   for (int64_t i = 0; i < num_active_; ++i) {
-    max_width_ = std::max(max_width_, experts_[static_cast<size_t>(expert_of_[i])].gate.rows);
+    max_width_ = std::max(max_width_, experts_[static_cast<size_t>(active_[i].id)].gate.rows);
   }
   act_ = queue_.scratch.take<float>(num_slots_ * max_width_);
   shared_ = queue_.scratch.take<SharedInput>(2 * num_active_);
@@ -72,37 +74,46 @@ void MoePass::prefetch_views() const {
   }
 }
 
-// Counting sort of (token, rank) by expert id; within an expert by token.
+// Counting sort of (token, rank) by expert id; within an expert by token. Of the many experts that
+// nobody chose nothing is written or read but a bit.
 void MoePass::sort_by_expert() {
   const int64_t num_pairs = batch_.num_tokens * batch_.top_k;
   const auto num_experts = static_cast<int64_t>(experts_.size());
-  auto* begin = queue_.scratch.take<int32_t>(num_experts + 1);
+  const int64_t num_words = ceil_div(num_experts, 64);
+  auto* chosen = queue_.scratch.take<uint64_t>(num_words);  // a bit an expert
+  auto* next = queue_.scratch.take<int32_t>(num_experts);   // of a chosen one: count, then slot
   slot_of_ = queue_.scratch.take<int32_t>(num_pairs);
   pair_of_ = queue_.scratch.take<int32_t>(num_pairs);
   token_of_ = queue_.scratch.take<int32_t>(num_pairs);
-  expert_of_ = queue_.scratch.take<int32_t>(std::min(num_experts, num_pairs));
-  std::fill(begin, begin + num_experts + 1, 0);
+  std::fill_n(chosen, num_words, uint64_t{0});
   for (int64_t i = 0; i < num_pairs; ++i) {
     const int32_t id = batch_.expert_ids[i];
     HS_CHECK(id < num_experts, "expert {} of {}", id, num_experts);
-    if (id >= 0) ++begin[id + 1];
+    if (id < 0) continue;
+    const uint64_t bit = uint64_t{1} << (id % 64);
+    if ((chosen[id / 64] & bit) == 0) {
+      chosen[id / 64] |= bit;
+      next[id] = 0;
+      ++num_active_;
+    }
+    ++next[id];
   }
-  for (int64_t e = 0; e < num_experts; ++e) {
-    if (begin[e + 1] > 0) expert_of_[num_active_++] = static_cast<int32_t>(e);
-    begin[e + 1] += begin[e];
-  }
-  num_slots_ = begin[num_experts];
   active_ = queue_.scratch.take<ActiveExpert>(num_active_);
-  for (int64_t i = 0; i < num_active_; ++i) {
-    const int32_t e = expert_of_[i];
-    active_[i] = {};
-    active_[i].id = e;
-    active_[i].slot_begin = begin[e];
-    active_[i].num_slots = begin[e + 1] - begin[e];
+  ActiveExpert* expert = active_;
+  for (int64_t word = 0; word < num_words; ++word) {
+    for (uint64_t left = chosen[word]; left != 0; left &= left - 1) {
+      const auto id = static_cast<int32_t>(64 * word + std::countr_zero(left));
+      *expert = {};
+      expert->id = id;
+      expert->slot_begin = num_slots_;
+      expert->num_slots = next[id];
+      ++expert;
+      num_slots_ += std::exchange(next[id], static_cast<int32_t>(num_slots_));
+    }
   }
   for (int64_t i = 0; i < num_pairs; ++i) {
     const int32_t id = batch_.expert_ids[i];
-    slot_of_[i] = id >= 0 ? begin[id]++ : -1;
+    slot_of_[i] = id >= 0 ? next[id]++ : -1;
     if (id < 0) continue;
     pair_of_[slot_of_[i]] = static_cast<int32_t>(i);
     token_of_[slot_of_[i]] = static_cast<int32_t>(i / batch_.top_k);
@@ -150,7 +161,7 @@ void MoePass::plan_token_input(Projection& p, const ActiveExpert& expert) {
 }
 
 void MoePass::plan_expert(int64_t i) {
-  const ExpertView& view = experts_[static_cast<size_t>(expert_of_[i])];
+  const ExpertView& view = experts_[static_cast<size_t>(active_[i].id)];
   ActiveExpert& expert = active_[i];
   const ActiveExpert* previous = i > 0 ? &active_[i - 1] : nullptr;
   const int64_t width = view.gate.rows;
@@ -243,7 +254,7 @@ size_t MoePass::scratch_bytes(int64_t num_tokens, int64_t hidden, int64_t max_wi
   const int64_t tokens = std::min(num_tokens, kMaxTokens);
   const int64_t slots = tokens * top_k;
   const int64_t active = std::min(slots, num_experts);
-  const int64_t lists = 4 * (num_experts + 1 + 3 * slots + active) + 20 * 64;
+  const int64_t lists = 4 * (num_experts + 3 * slots) + ceil_div(num_experts, 64) * 8 + 20 * 64;
   const auto per_active = static_cast<int64_t>(sizeof(ActiveExpert) + 2 * sizeof(SharedInput) +
                                                kShapes * sizeof(TileFormat));
   const int64_t max_groups = ceil_div(max_width, kSubBlock);
