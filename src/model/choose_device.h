@@ -14,7 +14,8 @@ enum class Device : uint8_t {
 };
 
 // The context a GPU gets when none is asked for: what a sixteenth of the budget holds, at least
-// 8,192 tokens, at most what the model allows.
+// kLeastGpuContext tokens, at most what the model allows.
+inline constexpr int64_t kLeastGpuContext = 8192;
 [[nodiscard]] int64_t default_gpu_context(int64_t budget_bytes, int64_t kv_token_bytes,
                                           int64_t max_position_embeddings);
 

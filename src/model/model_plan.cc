@@ -50,6 +50,7 @@ class Planner {
   Status plan_gpu_or_cpu();
 #ifdef HOTSET_HAS_CUDA
   Status plan_on_gpu();
+  Status plan_context_on_gpu(const GpuMachine& machine);
   Result<GpuMachine> measure_machine();
   Result<std::vector<GpuForm>> gpu_forms(const GpuBackendOptions& options, int num_sms);
   Status refuse(std::span<const GpuForm> forms, const GpuBackendOptions& options,
@@ -153,19 +154,34 @@ Status Planner::refuse(std::span<const GpuForm> forms, const GpuBackendOptions& 
   return fail(again ? std::move(error) : again.error());
 }
 
+// A context that nobody asked for gives way before the model is refused, so that a budget which was
+// raised as advised is not taken by a longer context.
 Status Planner::plan_on_gpu() {
-  constexpr int64_t kPrefillChunk = 8192;
   ModelOptions& options = out_.options;
   const ModelConfig& config = out_.open.config;
   HS_RETURN_IF_ERROR(check_context(config, options));
   create_pool(true);
   HS_ASSIGN_OR_RETURN(const GpuMachine machine, measure_machine());
-  if (options.max_model_len == 0) {
-    const int64_t asked = options.gpu_memory_bytes;
-    options.max_model_len = default_gpu_context(
-        asked > 0 ? std::min(asked, machine.gpu_free_bytes) : machine.gpu_free_bytes,
-        kv_bytes_per_token(config, kv_type_bytes(options.kv_type)), config.max_position_embeddings);
-  }
+  if (options.max_model_len > 0) return plan_context_on_gpu(machine);
+  const int64_t asked = options.gpu_memory_bytes;
+  options.max_model_len = default_gpu_context(
+      asked > 0 ? std::min(asked, machine.gpu_free_bytes) : machine.gpu_free_bytes,
+      kv_bytes_per_token(config, kv_type_bytes(options.kv_type)), config.max_position_embeddings);
+  const int64_t chunk = options.prefill_chunk;
+  Status status = plan_context_on_gpu(machine);
+  const bool is_least = options.max_model_len <= kLeastGpuContext;
+  if (status || is_least || status.error().kind != ErrorKind::kResource) return status;
+  options.max_model_len = kLeastGpuContext;
+  options.prefill_chunk = chunk;
+  const bool rounds = options.dense == DenseBits::k8;
+  HS_RETURN_IF_ERROR(set_dense_8bit(out_.open.checkpoint, out_.open.plan, rounds));
+  return plan_context_on_gpu(machine);
+}
+
+Status Planner::plan_context_on_gpu(const GpuMachine& machine) {
+  constexpr int64_t kPrefillChunk = 8192;
+  ModelOptions& options = out_.options;
+  const ModelConfig& config = out_.open.config;
   if (options.prefill_chunk == 0) options.prefill_chunk = kPrefillChunk;
   options.prefill_chunk = std::clamp<int64_t>(options.prefill_chunk, 1, options.max_model_len);
   options.cpu_threads = out_.pool->num_threads();

@@ -102,6 +102,26 @@ TEST(DemoModel, ARefusalNamesFlagsThatThereAre) {
   EXPECT_EQ(result.err.find("--prefill-chunk"), std::string::npos) << result.err;
 }
 
+// Also where the context is open, which grows with the budget.
+TEST(DemoModel, AGpuBudgetThatWasRaisedAsAdvisedIsEnough) {
+  if (!has_cuda()) return;
+  const auto plan = [](const std::string& gpu_memory) {
+    return run_program(
+        {"plan", kDemo, "--device", "cuda", "--gpu-memory", gpu_memory, "--ram", "8GiB", "--json"});
+  };
+  const ProgramResult refused = plan("800MiB");
+  EXPECT_EQ(refused.exit_code, 1);
+  const std::string words = "raise --gpu-memory to ";
+  const size_t at = refused.err.find(words);
+  if (refused.err.find("(--gpu-memory)") == std::string::npos) return;  // a GPU is here
+  ASSERT_NE(at, std::string::npos) << refused.err;
+  std::string advised = refused.err.substr(at + words.size());
+  advised.resize(advised.find_first_not_of("0123456789.MGiB"));
+  const ProgramResult raised = plan(advised);
+  ASSERT_EQ(raised.exit_code, 0) << advised << ": " << raised.err;
+  EXPECT_EQ(json_of(raised.out)["max_model_len"], 8192) << advised;
+}
+
 TEST(DemoModel, FlagsOfAGpuAreSaidToDoNothingOnTheCpu) {
   const ProgramResult result =
       run_program({"plan", kDemo, "--device", "cpu", "--gpu-memory", "14GiB", "--fetch-share",
