@@ -522,7 +522,7 @@ TEST(GpuSynth, WhatServingNeedsIsMadeReadyBeforehand) {
   const int64_t after = free_mib();
   fmt::print("48 layers: made ready in {:.2f} s; {} MiB for it, {} MiB after that\n", seconds,
              before - ready, ready - after);
-  EXPECT_LE(before - ready, 160) << "of 640 for the context and all of this, and the margin";
+  EXPECT_LE(before - ready, 160) << "of 704 for the context and all of this, and the margin";
   EXPECT_LE(ready - after, 32);
 }
 
