@@ -62,11 +62,8 @@ class MoePass::Walk {
 
   Chunk next() {
     while (num_ended_ < pass_.num_workers_) {
-      const std::atomic_ref<int64_t> begun(list_.begun[whose_].chunks);
-      const int64_t wanted = begun.fetch_add(1, std::memory_order_relaxed);
-      for (Chunk chunk = deal_.next(); chunk.expert != nullptr; chunk = deal_.next()) {
-        if (num_passed_++ == wanted) return chunk;
-      }
+      const Chunk chunk = begin_one();
+      if (chunk.expert != nullptr) return chunk;
       ++num_ended_;
       num_passed_ = 0;
       whose_ = (whose_ + 1) % pass_.num_workers_;
@@ -81,6 +78,19 @@ class MoePass::Walk {
   }
 
  private:
+  // The deal's first chunk that nobody has begun.
+  Chunk begin_one() {
+    const std::atomic_ref<int64_t> chunks(list_.begun[whose_].chunks);
+    const std::atomic_ref<int64_t> all(list_.begun[whose_].all);
+    if (all.load(std::memory_order_relaxed) != 0) return {};
+    const int64_t wanted = chunks.fetch_add(1, std::memory_order_relaxed);
+    for (Chunk chunk = deal_.next(); chunk.expert != nullptr; chunk = deal_.next()) {
+      if (num_passed_++ == wanted) return chunk;
+    }
+    all.store(1, std::memory_order_relaxed);
+    return {};
+  }
+
   const MoePass& pass_;
   const DealList& list_;
   int worker_;

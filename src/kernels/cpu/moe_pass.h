@@ -50,13 +50,15 @@ struct ActiveExpert {
 
 // The tiles of the first `num_experts` active experts.
 struct DealList {
+  // Of a thread's deal, by whomever; through std::atomic_ref.
   struct alignas(64) Begun {
-    int64_t chunks = 0;  // std::atomic_ref
+    int64_t chunks = 0;
+    int64_t all = 0;  // 1: who looks for a further chunk need not walk the deal
   };
   TileDeal ActiveExpert::*deal = nullptr;
   int64_t num_experts = 0;
   int64_t cost = 0;
-  Begun* begun = nullptr;  // [num_workers] of each thread's deal, by whomever
+  Begun* begun = nullptr;  // [num_workers]
 };
 
 // Inputs of all tokens in the model's order, shared by every expert that wants them so.
