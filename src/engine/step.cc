@@ -3,7 +3,8 @@
 // or the answers under way by one token each, together, so that they share what is read of the
 // weights. More answers than the model takes together have their turns in groups. What a sequence
 // says does not depend on its neighbours: each has its own state and its own random numbers, and a
-// row of a batch has the bits that it has alone.
+// row of a batch has the bits that it has alone (experts of floats on a GPU: nearly;
+// token_model.h).
 #include <algorithm>
 #include <exception>
 #include <new>

@@ -113,7 +113,9 @@ class LanguageModel : public TokenModel {
                                   std::span<LogitsHead> heads) override;
   Status read_logits(int64_t row, std::span<float> logits) override;
 
-  // More steps than max_decode_batch() are taken as well, in several passes if need be.
+  // More steps than max_decode_batch() are taken as well, in several passes if need be. Rows have
+  // the bits of single steps, but for experts of FP8 or 16-bit floats on a GPU: these sum in an
+  // order that depends on the number of tokens.
   Status extend_batch(std::span<const SequenceStep> steps, std::span<float> logits) override;
   // Makes ready what extend_batch() needs for any number of up to `num_seqs` sequences, so that no
   // client waits for it. For those who serve; without it every number's first step does so.

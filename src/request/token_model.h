@@ -56,7 +56,8 @@ class TokenModel {
 
   // As extend() for each of `steps`, in one pass over the weights: one token each of sequences that
   // differ and have room for it (reserve). Writes a row of logits a step, which is what extend()
-  // would have written, to the bit. After an error none of these sequences is of any more use.
+  // would have written: to the bit where the model's products are of integers or on the CPU, else
+  // but for the rounding of sums. After an error none of these sequences is of any more use.
   [[nodiscard]] virtual Status extend_batch(
       std::span<const SequenceStep> steps,
       std::span<float> logits /* [steps.size(), vocab_size] */) = 0;

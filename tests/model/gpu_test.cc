@@ -189,22 +189,20 @@ TEST_P(Gpu, ShortPromptsAreSplitWithoutATrace) {
   }
 }
 
-// Five sequences of different lengths, a token each in one step. Where the CPU computes experts as
-// well, only integer products do not depend on who does.
-TEST_P(Gpu, BatchesGiveTheBitsOfSingleSteps) {
+// Five sequences of different lengths, a token each in one step: bit for bit where products are of
+// integers. The GPU sums the floats of experts in another order for several tokens than for one.
+TEST_P(Gpu, BatchesGiveWhatSingleStepsGive) {
   const auto& ids = golden_.at("input_ids.200").ints;
   constexpr size_t kNumSeqs = 5;
-  const bool integer = has_integer_products();
   for (const int64_t slots : {-1, 0, 12}) {
-    if (slots > 0 && !integer) continue;
     auto gpu = model({.max_expert_slots = slots, .cpu_threads = 2, .max_num_seqs = 2 * kNumSeqs});
     ASSERT_NE(gpu, nullptr);
     ASSERT_TRUE(gpu->prepare_batches(kNumSeqs));
     const auto vocab = static_cast<size_t>(gpu->vocab_size());
-    std::vector<float> row(vocab), together(kNumSeqs * vocab);
+    std::vector<float> row(vocab), together(kNumSeqs * vocab), want, got;
     std::vector<std::unique_ptr<SequenceState>> batched, single;
     for (size_t s = 0; s < 2 * kNumSeqs; ++s) {
-      auto sequence = gpu->new_sequence(100);
+      auto sequence = gpu->new_sequence(60);
       ASSERT_TRUE(sequence) << sequence.error().message;
       const auto prompt = std::span(ids).subspan(s / 2, 1 + 13 * (s / 2));
       ASSERT_TRUE(gpu->extend(**sequence, prompt, row));
@@ -218,11 +216,14 @@ TEST_P(Gpu, BatchesGiveTheBitsOfSingleSteps) {
       ASSERT_TRUE(status) << status.error().message;
       for (size_t s = 0; s < kNumSeqs; ++s) {
         ASSERT_TRUE(gpu->extend(*single[s], {&steps[s].id, 1}, row));
-        const bool equal = std::equal(row.begin(), row.end(),
-                                      together.begin() + static_cast<std::ptrdiff_t>(s * vocab));
-        EXPECT_TRUE(equal) << "sequence " << s << ", step " << n << ", " << gpu->device_text();
+        want.insert(want.end(), row.begin(), row.end());
       }
+      got.insert(got.end(), together.begin(), together.end());
     }
+    EXPECT_LE(golden::compare_logits(want, got, gpu->vocab_size()).mean_kl, kSplitMeanKl);
+    if (!has_integer_products()) continue;
+    const auto at = std::mismatch(want.begin(), want.end(), got.begin()).first - want.begin();
+    EXPECT_EQ(at, std::ssize(want)) << gpu->device_text() << ": row " << at / gpu->vocab_size();
   }
 }
 
