@@ -16,6 +16,9 @@
 namespace hotset {
 namespace {
 
+// Decode steps of several sequences are steps that the CPU may share.
+static_assert(kMaxDecodeBatch <= ExpertsRunner<cuda::Queue>::kMaxSharedTokens);
+
 // What the groups' lists are together.
 void join_groups(std::span<const cuda::LogitGroup> groups, LogitsHead& head) {
   head.largest.clear();
@@ -358,7 +361,7 @@ Status GpuBackend::prepare_batches(int64_t num_seqs) {
   for (int32_t n = 1; n <= num_seqs; ++n) {
     HS_RETURN_IF_ERROR(prepare_steps({.num_sequences = n, .num_tokens = n, .max_tokens = 1}));
   }
-  for (int32_t n = 2; experts_->needs_service(n); ++n) {
+  for (int32_t n = 2; n <= workspace_.shape.max_chunk && experts_->needs_service(n); ++n) {
     HS_RETURN_IF_ERROR(prepare_steps({.num_sequences = 1, .num_tokens = n, .max_tokens = n}));
   }
   return {};

@@ -96,6 +96,15 @@ TEST_F(SharedSteps, EveryCallThatFailsEndsThatStepOnly) {
   }
 }
 
+// `serve -c 8`: prompts of more tokens than a piece has come in pieces.
+TEST_F(SharedSteps, AShortContextIsMadeReadyToItsLength) {
+  prefill_chunk_ = 8;
+  auto made = create(-1, 8);
+  ASSERT_TRUE(made) << made.error().message;
+  ASSERT_TRUE((*made)->prepare_batches(2));
+  EXPECT_EQ(runtime_->num_graphs_made() % (2 + 7), 0);
+}
+
 // Once all is made ready that serving needs, nothing is recorded or allocated any more: prompts of
 // all lengths, decode of one and of several, with shares of fetched experts that are tried.
 TEST_F(SharedSteps, ServingRecordsNothingThatWasNotMadeReady) {
