@@ -46,6 +46,8 @@ void SequenceCache::release() {
 Status SequenceCache::reserve(int64_t num_tokens) {
   const auto had = pages_.size();
   const auto need = static_cast<size_t>(ceil_div(num_tokens, page_pool_->shape().page_tokens));
+  pages_.reserve(need);  // a page that was acquired is in a list, whatever fails
+  page_data_.reserve(need);
   while (pages_.size() < need) {
     auto page = page_pool_->acquire();
     if (!page) {
