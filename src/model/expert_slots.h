@@ -96,7 +96,8 @@ class ExpertSlots {
     const auto count = host_.layers[static_cast<size_t>(layer)].experts.size();
     return std::span(host_addresses_).subspan(static_cast<size_t>(l.first_address), count);
   }
-  // What a layer's router chose in the step under way: each id once a choice, routed experts only.
+  // What a layer's router chose in the step under way, even if that fails later: each id once a
+  // choice, routed experts only.
   void note_choices(int64_t layer, std::span<const uint16_t> ids) {
     if (cache_) cache_->use(index_in_cache(layer), step_, ids);
   }

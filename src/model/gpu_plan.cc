@@ -19,8 +19,8 @@ namespace {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
 
-// What the driver takes for its context (518 MiB on an H200), graphs and its own lists. A budget of
-// 16 GiB with 512 MiB for all of it was seen to end at 16,487 MiB.
+// What the driver takes for its context (518 MiB on an H200), the graphs of 16 answers (120 MiB) and
+// its own lists.
 constexpr int64_t kGraphBytes = 704 * kMiB;
 constexpr int64_t kGpuMarginBytes = 128 * kMiB;
 // Tokenizer, template, the driver's own share of RAM, connections; measured as what a loaded

@@ -46,7 +46,7 @@ class TokenModel {
       int64_t num_tokens_expected) = 0;
 
   // The same promise for a sequence that goes on: room for `num_tokens_expected` in all. After an
-  // error nothing has changed, and the sequence can be used as before.
+  // error, which is kResource, nothing has changed, and the sequence can be used as before.
   [[nodiscard]] virtual Status reserve(SequenceState& sequence, int64_t num_tokens_expected) = 0;
 
   // Appends ids (at least one) to the sequence and writes the logits of the last one. After an
