@@ -14,8 +14,7 @@
 namespace hotset {
 namespace {
 
-constexpr int64_t kContextStep = 64;     // a suggested length is a multiple
-constexpr int64_t kLeastContext = 1024;  // fewer tokens are no advice
+constexpr int64_t kContextStep = 64;  // a suggested length is a multiple
 
 // Changes that flags can make, as bits of a set.
 enum Change : unsigned { kMoreSlots = 1, kDense8 = 2, kFewerSeqs = 4, kContext = 8 };

@@ -13,6 +13,9 @@
 
 namespace hotset {
 
+// Fewer tokens than these are neither advised nor taken where a context was left open.
+inline constexpr int64_t kLeastContext = 1024;
+
 // `plan`: its form, budget and lines but slots. `needed_bytes`: more than the budget.
 [[nodiscard]] tl::unexpected<Error> refuse_gpu(const PlacementInput& in, const Placement& plan,
                                                int64_t needed_bytes);

@@ -16,8 +16,6 @@ namespace hotset {
 namespace {
 
 constexpr int64_t kPrefillChunk = 512;
-// Of a context that nobody asked for: with less memory than this takes a load is refused.
-constexpr int64_t kLeastContext = 1024;
 
 class Counter {
  public:
@@ -110,12 +108,14 @@ int64_t Counter::longest_context(int64_t most, int64_t num_seqs) const {
   return good * kPageTokens;
 }
 
-// The config's, cut to half of what the weights leave and to what fits beside all else.
+// The config's, cut to half of what the weights leave and to what fits beside all else. Where the
+// least does not fit, the load is refused.
 int64_t Counter::open_context() const {
   const int64_t most = config_.max_position_embeddings;
-  const int64_t context = std::min(most, half_of_the_rest() * kPageTokens);
-  if (context > 0 && fits({context, options_.max_num_seqs})) return context;
-  return std::max(std::min(kLeastContext, most), longest_context(context, options_.max_num_seqs));
+  const int64_t least = std::min(kLeastContext, most);
+  const int64_t context = std::clamp(half_of_the_rest() * kPageTokens, least, most);
+  if (fits({context, options_.max_num_seqs})) return context;
+  return std::max(least, longest_context(context, options_.max_num_seqs));
 }
 
 // Every sequence may take the whole context where half of the memory left allows it, since a
@@ -141,10 +141,10 @@ std::vector<std::string> Counter::ways_to_fit(const Load& load, int64_t needed) 
   }
   if (options_.max_model_len == 0) return ways;
   const int64_t context = longest_context(load.context - 1, load.num_seqs);
-  if (context > 0) ways.push_back(fmt::format("lower --max-model-len to {}", context));
+  if (context >= kLeastContext) ways.push_back(fmt::format("lower --max-model-len to {}", context));
   if (!ways.empty() || fixed + 1 >= load.num_seqs) return ways;
   const int64_t of_one = longest_context(load.context - 1, fixed + 1);
-  if (of_one > 0) {
+  if (of_one >= kLeastContext) {
     ways.push_back(fmt::format("lower --max-num-seqs to 1 and --max-model-len to {}", of_one));
   }
   return ways;

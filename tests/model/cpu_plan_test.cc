@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 
@@ -91,6 +92,24 @@ TEST_F(CpuPlanTest, FollowingTheAdviceIsEnough) {
   EXPECT_TRUE(plan(options, 68 * kMiB)) << refusal(options, 68 * kMiB);
   options.max_model_len = context + 1;
   EXPECT_FALSE(plan(options, 68 * kMiB)) << "more would fit";
+}
+
+// A context of a few hundred tokens would fit in all that is refused here.
+TEST_F(CpuPlanTest, UselessContextsAreNeitherAdvisedNorTaken) {
+  const int64_t least = std::min<int64_t>(1024, open_->config.max_position_embeddings);
+  int64_t refused = 0, taken = 0;
+  for (int64_t usable = kMiB; usable <= 16 * kMiB; usable += kMiB / 16) {
+    const auto open = plan({.max_num_seqs = 3}, usable);
+    if (open) {
+      EXPECT_GE(open->max_model_len, least) << usable;
+    }
+    open ? ++taken : ++refused;
+    const std::string text = refusal({.max_model_len = 4096, .max_num_seqs = 3}, usable);
+    const int64_t context = advised(text, "--max-model-len to ");
+    EXPECT_TRUE(context == 0 || context >= 1024) << text;
+  }
+  EXPECT_GT(refused, 0);
+  EXPECT_GT(taken, 0);
 }
 
 TEST_F(CpuPlanTest, WhatNoFlagCanMendSaysSo) {
