@@ -145,6 +145,8 @@ void print_load_report(const LanguageModel& model) {
     fmt::print(stderr,
                "{} of {} experts on the GPU: hit rate {:.2f}, {:.0f} tokens/s to be expected\n",
                p.num_slots, p.num_experts, p.expected_hit_rate, p.expected_tok_s);
+  } else {
+    fmt::print(stderr, "{}\n", model.device_text());
   }
   if (p.dense.bits == 8) {
     const PackLoss& loss = model.load_report().loss;

@@ -43,6 +43,7 @@ void print_json(const std::string& name, const ModelPlan& plan) {
             {"ram", lines_json(p.ram)},
             {"ram_used_bytes", p.ram_used_bytes},
             {"ram_budget_bytes", p.ram_budget_bytes}};
+  if (!plan.why_cpu.empty()) json["no_gpu"] = plan.why_cpu;
   if (on_gpu) {
     json["gpu"] = lines_json(p.gpu);
     json["gpu_used_bytes"] = p.gpu_used_bytes;

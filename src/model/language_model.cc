@@ -210,10 +210,14 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::load_on_cpu_instead(
   parts.reset();  // before the same memory is taken again
   ModelOptions on_cpu = asked;
   on_cpu.device = Device::kCpu;
-  HS_ASSIGN_OR_RETURN(ModelPlan plan, plan_model(directory, on_cpu));
-  plan.why_cpu = text;
-  plan.notes.push_back(fmt::format("the GPU failed after the load, the CPU computes: {}", text));
-  return load(std::move(plan), progress);
+  auto plan = plan_model(directory, on_cpu);
+  if (!plan) return fail(with_why_cpu(std::move(plan).error(), text));
+  plan->why_cpu = text;
+  // In place of notes that flags of a GPU do nothing: `text` may advise them.
+  plan->notes = {"the GPU refused what the plan takes; the CPU computes"};
+  auto loaded = load(std::move(*plan), progress);
+  if (!loaded) return fail(with_why_cpu(std::move(loaded).error(), text));
+  return loaded;
 }
 
 void LanguageModel::Parts::describe_device() {

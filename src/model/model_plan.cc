@@ -71,7 +71,8 @@ void Planner::create_pool(bool on_gpu) {
   out_.pool = std::make_unique<cpu::WorkerPool>(threads, options.pin_threads);
 }
 
-// What is said of a GPU does nothing where there is none, or where it is not taken.
+// What is said of a GPU does nothing where there is none, or where it is not asked for. One that
+// was asked and refuses has heard it: the refusal may advise those very flags.
 void Planner::note_idle_flags() {
   const ModelOptions& options = out_.options;
   const std::pair<const char*, bool> flags[] = {
@@ -91,14 +92,14 @@ Status Planner::plan_cpu() {
   if (options.dense == DenseBits::kAuto) options.dense = DenseBits::k16;
   create_pool(false);
   HS_ASSIGN_OR_RETURN(const MemoryInfo memory, read_memory_info());
-  HS_ASSIGN_OR_RETURN(CpuPlan made, hotset::plan_cpu(out_.open.config, out_.open.plan, options,
-                                                     memory.usable_bytes()));
+  auto planned = hotset::plan_cpu(out_.open.config, out_.open.plan, options, memory.usable_bytes());
+  if (!planned) return fail(with_why_cpu(std::move(planned).error(), out_.why_cpu));
+  CpuPlan& made = *planned;
   options.max_model_len = made.max_model_len;
   options.prefill_chunk = made.prefill_chunk;
   options.cpu_threads = out_.pool->num_threads();
   out_.num_pages = made.num_pages;
   out_.placement = std::move(made.placement);
-  note_idle_flags();
   return {};
 }
 
@@ -210,10 +211,11 @@ Status Planner::plan_gpu_or_cpu() {
   const ModelOptions asked = out_.options;
   auto opened = cuda::open_runtime(asked.gpu);
   Status status;
+  const bool is_tried = opened || (imagine_gpu_ && asked.gpu_memory_bytes > 0);
   if (opened) {
     out_.runtime = std::move(*opened);
     out_.gpu_name = out_.runtime->info().name;
-  } else if (imagine_gpu_ && asked.gpu_memory_bytes > 0) {
+  } else if (is_tried) {
     out_.gpu_name = "a GPU that is not here";
   } else {
     status = fail(opened.error());
@@ -232,6 +234,7 @@ Status Planner::plan_gpu_or_cpu() {
   out_.options = asked;
   const bool rounds = asked.dense == DenseBits::k8;
   HS_RETURN_IF_ERROR(set_dense_8bit(out_.open.checkpoint, out_.open.plan, rounds));
+  if (!is_tried) note_idle_flags();
   return plan_cpu();
 #else
   if (out_.options.device == Device::kCuda) {
@@ -239,6 +242,7 @@ Status Planner::plan_gpu_or_cpu() {
     return fail(opened.error());
   }
   out_.why_cpu = "this build has no CUDA";
+  note_idle_flags();
   return plan_cpu();
 #endif
 }
@@ -248,7 +252,12 @@ Result<ModelPlan> Planner::run() {
   if (out_.options.expert_profile) {
     HS_RETURN_IF_ERROR(check_profile(out_.open, *out_.options.expert_profile));
   }
-  HS_RETURN_IF_ERROR(out_.options.device == Device::kCpu ? plan_cpu() : plan_gpu_or_cpu());
+  if (out_.options.device == Device::kCpu) {
+    note_idle_flags();
+    HS_RETURN_IF_ERROR(plan_cpu());
+  } else {
+    HS_RETURN_IF_ERROR(plan_gpu_or_cpu());
+  }
   return std::move(out_);
 }
 
@@ -261,6 +270,11 @@ Result<OpenModel> open_model(const std::string& directory, const LoadOptions& op
   HS_ASSIGN_OR_RETURN(QuantConfig quant, QuantConfig::load(checkpoint.directory(), json));
   HS_ASSIGN_OR_RETURN(WeightPlan plan, plan_weights(checkpoint, quant, config, options));
   return OpenModel{std::move(checkpoint), std::move(quant), std::move(config), std::move(plan)};
+}
+
+Error with_why_cpu(Error refusal, const std::string& why_cpu) {
+  if (!why_cpu.empty()) refusal.message += fmt::format(" (no GPU: {})", why_cpu);
+  return refusal;
 }
 
 int64_t packed_bytes(const WeightPlan& plan) {

@@ -63,6 +63,9 @@ struct ModelPlan {
 Result<ModelPlan> plan_model(const std::string& directory, const ModelOptions& options,
                              bool imagine_gpu = false);
 
+// A refusal of the CPU also says why no GPU computes, where kAuto tried one.
+[[nodiscard]] Error with_why_cpu(Error refusal, const std::string& why_cpu);
+
 #ifdef HOTSET_HAS_CUDA
 [[nodiscard]] GpuBackendOptions gpu_backend_options(const ModelOptions& options);
 #endif

@@ -67,6 +67,7 @@ TEST(DemoModel, PlansMemoryWithoutLoading) {
   for (const Json& line : on_cpu["ram"]) sum += line["bytes"].get<int64_t>();
   EXPECT_EQ(sum, on_cpu["ram_used_bytes"].get<int64_t>());
   EXPECT_FALSE(on_cpu.contains("gpu"));
+  EXPECT_FALSE(on_cpu.contains("no_gpu")) << "none was wanted";
   if (!has_cuda()) return;
 
   const ProgramResult gpu = run_program(
@@ -131,6 +132,22 @@ TEST(DemoModel, FlagsOfAGpuAreSaidToDoNothingOnTheCpu) {
     EXPECT_NE(result.out.find(std::string(flag) + " has no effect: the CPU"), std::string::npos)
         << result.out;
   }
+}
+
+// Neither in JSON nor in a refusal; and a GPU that was tried may advise flags, which then are not
+// said to do nothing.
+TEST(DemoModel, WhyNoGpuComputesIsNeverSilent) {
+  const ProgramResult json = run_program({"plan", kDemo, "--gpu-memory", "1MiB", "--json"});
+  ASSERT_EQ(json.exit_code, 0) << json.err;
+  const Json plan = json_of(json.out);
+  ASSERT_EQ(plan["device"], "CPU") << json.out;
+  EXPECT_FALSE(plan["no_gpu"].get<std::string>().empty());
+  EXPECT_EQ(json.out.find("has no effect") == std::string::npos, has_cuda()) << json.out;
+  const ProgramResult refused =
+      run_program({"plan", kDemo, "--gpu-memory", "1MiB", "--ram", "2MiB"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_NE(refused.err.find("raise --ram to "), std::string::npos) << refused.err;
+  EXPECT_NE(refused.err.find("(no GPU: "), std::string::npos) << refused.err;
 }
 
 TEST(DemoModel, ABenchWithoutARowFailsAndSaysWhy) {
