@@ -3,6 +3,7 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
@@ -134,6 +135,21 @@ Status measure_all(BenchRunner& runner, const BenchHeader& header,
               ErrorKind::kResource);
 }
 
+// Sequences are what rows ask for: a refusal's own advice does not name them.
+Result<std::unique_ptr<LanguageModel>> load_for_rows(const std::string& directory,
+                                                     const ModelOptions& model_options,
+                                                     const BenchOptions& options) {
+  LoadProgressPrinter printer(options.model.quiet);
+  auto model = LanguageModel::load(directory, model_options, [&](const LoadProgress& p) {
+    printer.update(p.bytes_done, p.bytes_total, p.seconds);
+  });
+  if (model) return model;
+  Error error = std::move(model).error();
+  const bool has_several = std::ranges::any_of(options.seqs, [](int64_t n) { return n > 1; });
+  if (error.kind == ErrorKind::kResource && has_several) error.message += ", or fewer --seqs";
+  return fail(std::move(error));
+}
+
 Status bench_model(const BenchOptions& options) {
   const std::vector<BenchTest> tests = plan_tests(options);
   if (tests.empty()) return fail("-p 0 -n 0: nothing is left to measure");
@@ -149,14 +165,8 @@ Status bench_model(const BenchOptions& options) {
     model_options.max_model_len =
         context_for(needed_context(tests, options), model_options, summary.config);
   }
-  std::unique_ptr<LanguageModel> model;
-  {
-    LoadProgressPrinter printer(options.model.quiet);
-    HS_ASSIGN_OR_RETURN(
-        model, LanguageModel::load(resolved.directory, model_options, [&](const LoadProgress& p) {
-          printer.update(p.bytes_done, p.bytes_total, p.seconds);
-        }));
-  }
+  HS_ASSIGN_OR_RETURN(const std::unique_ptr<LanguageModel> model,
+                      load_for_rows(resolved.directory, model_options, options));
   if (!options.model.quiet) print_load_report(*model);
   if (model->vocab_size() < kSynthTopics) return fail("a vocabulary this small can't be measured");
   BenchHeader header = header_of(options, resolved, summary, *model);

@@ -150,6 +150,13 @@ TEST(DemoModel, WhyNoGpuComputesIsNeverSilent) {
   EXPECT_NE(refused.err.find("(no GPU: "), std::string::npos) << refused.err;
 }
 
+TEST(DemoModel, ABenchThatIsTooWideIsToldSo) {
+  const ProgramResult result = run_program({"bench", kDemo, "-p", "0", "-n", "8", "--seqs", "1,200",
+                                            "--ram", "20MiB", "--device", "cpu"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.err.find(", or fewer --seqs"), std::string::npos) << result.err;
+}
+
 TEST(DemoModel, ABenchWithoutARowFailsAndSaysWhy) {
   const ProgramResult result = run_program({"bench", kDemo, "-p", "0", "-n", "8", "-d", "4k",
                                             "--max-model-len", "1k", "--device", "cpu"});
