@@ -21,8 +21,13 @@ std::string expand_tokens(std::string& text, int64_t least) {
   const std::string digits = factor == 1 ? text : text.substr(0, text.size() - 1);
   int64_t value = 0;
   const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  const bool is_number = parsed.ec == std::errc() && parsed.ptr == digits.data() + digits.size();
-  if (!is_number || value < least || value > (int64_t{1} << 31)) {
+  constexpr int64_t kMost = int64_t{1} << 31;
+  const bool is_whole = !digits.empty() && parsed.ptr == digits.data() + digits.size();
+  const bool is_held = parsed.ec != std::errc::result_out_of_range;
+  if (is_whole && digits.front() != '-' && (!is_held || value > kMost / factor)) {
+    return fmt::format("must be at most {} tokens", kMost);
+  }
+  if (!is_whole || !is_held || value < least) {
     return "must be a number of tokens, such as 32768 or 32k";
   }
   text = std::to_string(value * factor);

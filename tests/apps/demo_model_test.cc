@@ -157,6 +157,17 @@ TEST(DemoModel, ABenchThatIsTooWideIsToldSo) {
   EXPECT_NE(result.err.find(", or fewer --seqs"), std::string::npos) << result.err;
 }
 
+TEST(DemoModel, ALengthThatIsTooLongHearsTheBound) {
+  for (const char* length : {"999999999999", "99999999999999999999", "4096m"}) {
+    const ProgramResult result = run_program({"plan", kDemo, "-c", length});
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_NE(result.err.find("must be at most 2147483648 tokens"), std::string::npos)
+        << result.err;
+  }
+  const ProgramResult negative = run_program({"plan", kDemo, "--max-model-len=-5"});
+  EXPECT_NE(negative.err.find("must be a number of tokens"), std::string::npos) << negative.err;
+}
+
 TEST(DemoModel, ABenchWithoutARowFailsAndSaysWhy) {
   const ProgramResult result = run_program({"bench", kDemo, "-p", "0", "-n", "8", "-d", "4k",
                                             "--max-model-len", "1k", "--device", "cpu"});
