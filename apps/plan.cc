@@ -63,15 +63,17 @@ void print_json(const std::string& name, const ModelPlan& plan) {
 
 void print_text(const std::string& name, const ModelPlan& plan) {
   const bool on_gpu = !plan.gpu_name.empty();
-  fmt::print("{} on {}: context {} tokens, {} sequences, {} CPU threads\n\n{}", name,
-             on_gpu ? plan.gpu_name : "the CPU", plan.options.max_model_len,
-             plan.options.max_num_seqs, plan.options.cpu_threads, to_text(plan.placement));
+  const ModelOptions& chosen = plan.options;
+  fmt::print("{} on {}: context {} tokens, {} sequence{}, {} CPU thread{}\n\n{}", name,
+             on_gpu ? plan.gpu_name : "the CPU", chosen.max_model_len, chosen.max_num_seqs,
+             chosen.max_num_seqs == 1 ? "" : "s", chosen.cpu_threads,
+             chosen.cpu_threads == 1 ? "" : "s", to_text(plan.placement));
   if (!plan.why_cpu.empty()) fmt::print("no GPU: {}\n", plan.why_cpu);
   if (on_gpu) {
     const MachineRates& r = plan.rates;
     fmt::print(
-        "rates ({}): device memory {:.0f} GB/s, PCIe {:.1f}, CPU's experts {:.0f}, both at "
-        "once {:.1f} and {:.0f}\n",
+        "rates ({}), GB/s: device memory {:.0f}, PCIe {:.1f}, CPU's experts {:.0f}, both at once "
+        "{:.1f} and {:.0f}\n",
         plan.rates_are_typical ? "of a desktop, for there is no GPU here" : "measured now",
         r.gpu_bytes_per_s / 1e9, r.pcie_bytes_per_s / 1e9, r.cpu_bytes_per_s / 1e9,
         r.pcie_overlapped_bytes_per_s / 1e9, r.cpu_overlapped_bytes_per_s / 1e9);
