@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <set>
@@ -27,19 +28,18 @@ struct Health {
   double experts_used = 0;
 };
 
-Health health_of(LanguageModel& model, size_t num_tokens) {
+void measure(LanguageModel& model, size_t num_tokens, Health& health) {
   std::vector<int32_t> ids(num_tokens);
   for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(37 * i * i % 2048);
   const int64_t last_layer = model.config().num_hidden_layers - 1;
   std::set<int32_t> used;
-  EXPECT_TRUE(model.listen_to_routing([&](int64_t layer, std::span<const int32_t> chosen, int32_t) {
+  ASSERT_TRUE(model.listen_to_routing([&](int64_t layer, std::span<const int32_t> chosen, int32_t) {
     if (layer == last_layer) used.insert(chosen.begin(), chosen.end());
   }));
   const auto vocab = static_cast<size_t>(model.vocab_size());
   std::vector<float> logits(ids.size() * vocab);
   auto sequence = model.new_sequence(static_cast<int64_t>(ids.size()));
-  EXPECT_TRUE(sequence && model.extend_all_logits(**sequence, ids, logits));
-  Health health;
+  ASSERT_TRUE(sequence && model.extend_all_logits(**sequence, ids, logits));
   std::vector<double> last;
   for (size_t t = 0; t < ids.size(); ++t) {
     std::vector<double> row(logits.begin() + static_cast<std::ptrdiff_t>(t * vocab),
@@ -49,18 +49,18 @@ Health health_of(LanguageModel& model, size_t num_tokens) {
     const double spread = std::sqrt(std::inner_product(row.begin(), row.end(), row.begin(), 0.0));
     for (double& logit : row) logit /= spread;
     const double deviation = spread / std::sqrt(static_cast<double>(vocab));
-    // Not a number is neither.
-    health.least_spread = deviation >= health.least_spread ? health.least_spread : deviation;
-    health.most_spread = deviation <= health.most_spread ? health.most_spread : deviation;
+    EXPECT_TRUE(std::isfinite(deviation)) << "position " << t;
+    health.least_spread = std::min(health.least_spread, deviation);
+    health.most_spread = std::max(health.most_spread, deviation);
     if (t > 0) {
       health.correlation += std::inner_product(row.begin(), row.end(), last.begin(), 0.0) /
                             static_cast<double>(ids.size() - 1);
     }
     last = std::move(row);
   }
+  ASSERT_GT(used.size(), 1u) << "the shared expert and others";
   health.experts_used =
       static_cast<double>(used.size() - 1) / static_cast<double>(model.config().num_experts);
-  return health;
 }
 
 // As deep as the 80B: activations neither grow nor die, tokens stay apart, routers keep choosing.
@@ -74,7 +74,8 @@ TEST(SynthDeep, ActivationsStaySaneOver48Layers) {
     ASSERT_TRUE(written) << written.error().message;
     auto model = LanguageModel::load(directory, {.cpu_threads = 2, .isa = cpu::detect_isa()}, {});
     ASSERT_TRUE(model) << model.error().message;
-    const Health health = health_of(**model, 48);
+    Health health;
+    ASSERT_NO_FATAL_FAILURE(measure(**model, 48, health));
     const std::string what = fmt::format(
         "{} layers: logits' deviation {:.2f} to {:.2f}, neighbours' correlation {:.3f}, "
         "{:.0f} % of the last layer's experts",
