@@ -282,9 +282,34 @@ Status check_earlier(const std::optional<RoutingProfile>& earlier, const Routing
                           to_text(earlier->shape()), model.directory, to_text(now.shape())));
 }
 
+bool is_same_file(const std::string& a, const std::string& b) {
+  std::error_code error;
+  if (std::filesystem::equivalent(a, b, error)) return true;
+  return std::filesystem::weakly_canonical(a, error) == std::filesystem::weakly_canonical(b, error);
+}
+
+// The trace is written last, over whatever is there.
+Status check_trace(const ProfileOptions& options) {
+  if (options.trace.empty()) return {};
+  const auto refuse = [&](const char* flag, const std::string& path) {
+    return fail(
+        fmt::format("--trace {}: the same file as {} {}; name another", options.trace, flag, path));
+  };
+  if (!options.output.empty() && is_same_file(options.trace, options.output)) {
+    return refuse("--output", options.output);
+  }
+  for (const std::string& path : options.texts) {
+    if (is_same_file(options.trace, path)) return refuse("--text", path);
+  }
+  for (const std::string& path : options.prompt_files) {
+    if (is_same_file(options.trace, path)) return refuse("--prompt-file", path);
+  }
+  return check_folder_of(options.trace, "--trace");
+}
+
 Result<int> profile(const ProfileOptions& options) {
+  HS_RETURN_IF_ERROR(check_trace(options));
   HS_ASSIGN_OR_RETURN(const auto earlier, earlier_counts(options));
-  if (!options.trace.empty()) HS_RETURN_IF_ERROR(check_folder_of(options.trace, "--trace"));
   HS_ASSIGN_OR_RETURN(const ResolvedModel resolved, find_model(options.model));
   HS_ASSIGN_OR_RETURN(const ProfileTexts texts, read_profile_texts(options, resolved.directory));
   HS_ASSIGN_OR_RETURN(const ModelFlags flags, with_context(options.model, resolved));

@@ -182,6 +182,11 @@ TEST_F(Profile, WhatIsWrongWithTheFilesIsSaid) {
   EXPECT_TRUE(has(error_of(profile({"--text", path("none")})), path("none")));
   EXPECT_TRUE(has(error_of(profile({"--text", write("empty", " \n")})), "holds no text"));
   EXPECT_TRUE(has(error_of(profile({"--text", write("bad", "a\xff")})), "UTF-8 at byte 1"));
+  // A trace is written last: over nothing else that is named.
+  const std::string text = write("text", "The dog slept.");
+  EXPECT_TRUE(has(error_of(profile({"-o", path("p"), "--trace", path("./p")})), "--output"));
+  EXPECT_TRUE(has(error_of(profile({"--text", text, "--trace", text})), "--text"));
+  EXPECT_TRUE(has(error_of(profile({"--prompt-file", text, "--trace", text})), "--prompt-file"));
   const ProgramResult late = profile({"--append", "-o", other});
   EXPECT_EQ(late.exit_code, 2);
   EXPECT_TRUE(has(late.err, "2 layers of 2 experts")) << late.err;
