@@ -68,8 +68,10 @@ std::optional<std::string> BenchRunner::too_long(const BenchTest& test) const {
     if (model_.gpu_backend() != nullptr) length += kStageSteps + 1;
   }
   if (length <= model_.max_tokens()) return std::nullopt;
-  return fmt::format("{} tokens do not fit the context of {} (--max-model-len)", length,
-                     model_.max_tokens());
+  const bool can_grow = model_.max_tokens() < model_.config().max_position_embeddings;
+  return fmt::format("{} tokens do not fit {} of {}{}", length,
+                     can_grow ? "the context" : "the model's longest context", model_.max_tokens(),
+                     can_grow ? " (--max-model-len)" : "");
 }
 
 template <typename Work>

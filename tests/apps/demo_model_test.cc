@@ -342,7 +342,17 @@ TEST(DemoModel, BenchMeasuresWhatFitsAndSaysWhatDoesNot) {
                                              "tg4 x3 @ d64"}));
   ASSERT_EQ(json["skipped"].size(), 2u);
   EXPECT_EQ(json["skipped"][0]["test"], "pp600");
-  EXPECT_NE(json["skipped"][0]["why"].get<std::string>().find("300"), std::string::npos);
+  EXPECT_NE(json["skipped"][0]["why"].get<std::string>().find("300 (--max-model-len)"),
+            std::string::npos);
+}
+
+// A flag that can't help is not named.
+TEST(DemoModel, BenchNamesTheLongestContextOfTheModel) {
+  const ProgramResult result = run_program({"bench", "-p", "40000", "-n", "1", "-r", "1", "-c",
+                                            "32k", "--device", "cpu", "--quiet", "--json", kDemo});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(json_of(result.out)["skipped"][0]["why"],
+            "40000 tokens do not fit the model's longest context of 32768");
 }
 
 TEST(DemoModel, SigtermUnderAStreamEndsWell) {
