@@ -34,6 +34,8 @@ class FirstLayers {
     fs::remove_all(folder_, error);
     std::vector<fs::path> files;
     for (const auto& entry : fs::directory_iterator(folder_.parent_path(), error)) {
+      std::error_code unknown;
+      if (!fs::is_regular_file(entry.symlink_status(unknown))) continue;
       if (entry.path().filename() != "config.json") files.push_back(entry.path());
     }
     if (!error) fs::create_directory(folder_, error);

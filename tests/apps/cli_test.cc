@@ -143,6 +143,7 @@ TEST(Cli, SynthShowsTheRoutingThatItProduced) {
       fmt::format("{}/hotset_cli_zipf_{}", fs::temp_directory_path().string(), ::getpid());
   const auto synth = [&](std::vector<std::string> more) {
     fs::remove_all(folder);
+    fs::create_directories(folder + "/.git");  // which has no hard links
     std::vector<std::string> args = {"synth",    "--like", "tiny", "--routing", "zipf:1",
                                      "--layers", "6",      "-o",   folder};
     args.insert(args.end(), more.begin(), more.end());
