@@ -2,9 +2,12 @@
 #include "routing_check.h"
 
 #include <fmt/format.h>
+#include <pthread.h>
 
+#include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
@@ -17,21 +20,40 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// While it lives, Ctrl-C and SIGTERM wait: for those who have something to take away before.
+class SignalsWait {
+ public:
+  SignalsWait() {
+    sigset_t waiting;
+    sigemptyset(&waiting);
+    sigaddset(&waiting, SIGINT);
+    sigaddset(&waiting, SIGTERM);
+    sigaddset(&waiting, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &waiting, &previous_);
+  }
+  ~SignalsWait() { pthread_sigmask(SIG_SETMASK, &previous_, nullptr); }
+  SignalsWait(const SignalsWait&) = delete;
+  SignalsWait& operator=(const SignalsWait&) = delete;
+
+ private:
+  sigset_t previous_ = {};
+};
+
 // The same checkpoint with fewer layers: a folder in its directory with hard links to its files,
-// and a config.json that counts fewer. It leaves with this.
+// and a config.json that counts fewer. It leaves with this, which is not to outlive the loading:
+// until then no signal ends the program.
 class FirstLayers {
  public:
-  explicit FirstLayers(const fs::path& directory) : folder_(directory / ".first-layers") {}
-  ~FirstLayers() {
-    std::error_code error;
-    fs::remove_all(folder_, error);
+  // Takes away what a killed program may have left there.
+  explicit FirstLayers(const fs::path& directory) : folder_(directory / ".first-layers") {
+    remove();
   }
+  ~FirstLayers() { remove(); }
   FirstLayers(const FirstLayers&) = delete;
   FirstLayers& operator=(const FirstLayers&) = delete;
 
   Status create(nlohmann::ordered_json config, int64_t num_layers) {
     std::error_code error;
-    fs::remove_all(folder_, error);
     std::vector<fs::path> files;
     for (const auto& entry : fs::directory_iterator(folder_.parent_path(), error)) {
       std::error_code unknown;
@@ -55,15 +77,32 @@ class FirstLayers {
   [[nodiscard]] std::string directory() const { return folder_.string(); }
 
  private:
+  void remove() {
+    std::error_code error;
+    fs::remove_all(folder_, error);
+  }
+
+  SignalsWait wait_;  // ends after the folder
   fs::path folder_;
 };
 
-Result<RoutingReport> run(const std::string& directory, int64_t num_tokens, TextKind text) {
+Result<std::unique_ptr<LanguageModel>> load(const std::string& directory, int64_t num_tokens) {
   ModelOptions options;
   options.isa = cpu::detect_isa();
   options.max_model_len = num_tokens;
   options.max_num_seqs = 1;
-  HS_ASSIGN_OR_RETURN(const auto model, LanguageModel::load(directory, options, {}));
+  return LanguageModel::load(directory, options, {});
+}
+
+Result<std::unique_ptr<LanguageModel>> load_first(const std::string& directory, int64_t num_tokens,
+                                                  nlohmann::ordered_json config,
+                                                  int64_t num_layers) {
+  FirstLayers first(directory);
+  HS_RETURN_IF_ERROR(first.create(std::move(config), num_layers));
+  return load(first.directory(), num_tokens);
+}
+
+Result<RoutingReport> run(std::unique_ptr<LanguageModel> model, int64_t num_tokens, TextKind text) {
   HS_ASSIGN_OR_RETURN(const auto recorder,
                       RoutingRecorder::start(*model, RoutingRecorder::Keeps::kChoices));
   std::vector<int32_t> ids(static_cast<size_t>(num_tokens));
@@ -82,11 +121,12 @@ Result<RoutingReport> check_routing(const std::string& directory, int64_t num_to
   nlohmann::ordered_json config = nlohmann::ordered_json::parse(in, nullptr, false);
   const int64_t layers =
       config.is_object() ? config.value("num_hidden_layers", int64_t{0}) : int64_t{0};
-  if (most_layers <= 0 || layers <= most_layers) return run(directory, num_tokens, text);
-  FirstLayers first(directory);
-  HS_RETURN_IF_ERROR(first.create(std::move(config), most_layers));
-  HS_ASSIGN_OR_RETURN(RoutingReport report, run(first.directory(), num_tokens, text));
-  report.of_layers = layers;
+  const bool is_whole = most_layers <= 0 || layers <= most_layers;
+  auto model = is_whole ? load(directory, num_tokens)
+                        : load_first(directory, num_tokens, std::move(config), most_layers);
+  if (!model) return fail(std::move(model).error());
+  HS_ASSIGN_OR_RETURN(RoutingReport report, run(std::move(*model), num_tokens, text));
+  if (!is_whole) report.of_layers = layers;
   return report;
 }
 
