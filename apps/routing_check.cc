@@ -124,6 +124,11 @@ Result<RoutingReport> check_routing(const std::string& directory, int64_t num_to
   const bool is_whole = most_layers <= 0 || layers <= most_layers;
   auto model = is_whole ? load(directory, num_tokens)
                         : load_first(directory, num_tokens, std::move(config), most_layers);
+  if (!model && model.error().kind == ErrorKind::kResource) {
+    return fail(fmt::format("the machine's memory does not hold {}",
+                            is_whole ? "the model" : "its first layers"),
+                ErrorKind::kResource);
+  }
   if (!model) return fail(std::move(model).error());
   HS_ASSIGN_OR_RETURN(RoutingReport report, run(std::move(*model), num_tokens, text));
   if (!is_whole) report.of_layers = layers;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <filesystem>
 
 #include "apps/run_program.h"
@@ -159,6 +160,25 @@ TEST(Cli, SynthShowsTheRoutingThatItProduced) {
   EXPECT_TRUE(has(synth({"--check-routing"}), "Routing of 1024 drifting tokens.\n"));
   EXPECT_FALSE(has(synth({"--no-check-routing"}), "Routing of"));
   EXPECT_FALSE(has(synth({"--quiet"}), "Routing of"));
+}
+
+// Neither Ctrl-C nor SIGTERM leaves the first layers' folder behind.
+TEST(Cli, SynthThatIsEndedLeavesNoFirstLayers) {
+  const fs::path folder =
+      fs::temp_directory_path() / fmt::format("hotset_cli_ended_{}", ::getpid());
+  for (const int signal : {SIGINT, SIGTERM}) {
+    fs::remove_all(folder);
+    test::BackgroundProgram program({"synth", "--like", "tiny", "--routing", "zipf:1", "--layers",
+                                     "64", "-o", folder.string()});
+    const fs::path first = folder / ".first-layers";
+    for (int i = 0; i < 20000 && !fs::exists(first); ++i) ::usleep(1000);
+    program.send_signal(signal);
+    const int exit_code = program.wait_for_exit(20);
+    EXPECT_TRUE(exit_code == 0 || exit_code == 128 + signal) << exit_code;
+    EXPECT_TRUE(fs::exists(folder / "config.json"));
+    EXPECT_FALSE(fs::exists(first));
+  }
+  fs::remove_all(folder);
 }
 
 TEST(Cli, ADirectoryWithoutAModelIsToldSo) {
