@@ -66,31 +66,45 @@ int show_routing(const SynthFlags& flags) {
 }  // namespace
 
 void add_synth_flags(CLI::App& verb, SynthFlags& flags) {
+  verb.add_option("-o,--output", flags.directory, "The directory to write")
+      ->required()
+      ->type_name("DIR");
   verb.add_option(
           "--like", flags.like,
-          fmt::format("the model whose shapes to take: {}", fmt::join(synth_model_names(), ", ")))
-      ->capture_default_str();
+          fmt::format("The model whose shapes to take: {}", fmt::join(synth_model_names(), ", ")))
+      ->capture_default_str()
+      ->type_name("NAME");
   verb.add_option("--format", flags.format, "gptq, awq, compressed-tensors, nf4, fp8 or bf16")
-      ->capture_default_str();
-  verb.add_option("--layers", flags.layers, "layers to write (default: all of the model's)");
+      ->capture_default_str()
+      ->type_name("FORMAT");
+  verb.add_option("--layers", flags.layers, "Layers to write (default: all of the model's)")
+      ->type_name("N");
   verb.add_option("--routing", flags.routing,
-                  "how popular the experts are: uniform, or zipf:S for rank^-S with ranks that "
+                  "How popular the experts are: uniform, or zipf:S for rank^-S with ranks that "
                   "change with the text's topic")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->type_name("uniform|zipf:S");
   verb.add_option("--tokenizer", flags.tokenizer,
-                  fmt::format("a directory to copy the tokenizer's files from (default: {})",
-                              kStandInTokenizer));
-  verb.add_option("--seed", flags.seed, "the same seed gives the same bytes")
-      ->capture_default_str();
-  verb.add_option("-o,--output", flags.directory, "the directory to write")->required();
-  verb.add_flag_callback(
+                  fmt::format("A directory to copy the tokenizer's files from (default: {})",
+                              kStandInTokenizer))
+      ->type_name("DIR");
+  verb.add_option("--seed", flags.seed, "Same seed, same bytes")
+      ->capture_default_str()
+      ->type_name("N");
+  CLI::Option* check = verb.add_flag_callback(
       "--check-routing", [&flags] { flags.check_routing = true; },
-      "load what was written and show what its routers do with a drifting text (default: with "
+      "Load what was written and show what its routers do with a drifting text (default: with "
       "--routing zipf:S, for the first layers)");
   verb.add_flag_callback(
-      "--no-check-routing", [&flags] { flags.check_routing = false; },
-      "do not look at the routing that was produced");
-  verb.add_flag("-q,--quiet", flags.quiet, "no progress on standard error");
+          "--no-check-routing", [&flags] { flags.check_routing = false; },
+          "Do not look at the routing that was produced")
+      ->excludes(check);
+  verb.add_flag("-q,--quiet", flags.quiet, "No progress on standard error");
+  verb.footer(
+      "Examples:\n"
+      "  hotset synth --like tiny -o ./tiny\n"
+      "  hotset synth --format nf4 --layers 8 --routing zipf:1 -o ./synthetic\n"
+      "  hotset bench ./synthetic --text drift");
 }
 
 int run_synth(const SynthFlags& flags) {

@@ -42,6 +42,9 @@ TEST(Cli, HelpIsWorthReading) {
       EXPECT_TRUE(has(one.out, "MODEL")) << verb;
     }
   }
+  const std::string synth = run_program({"synth", "--help"}).out;
+  EXPECT_TRUE(has(synth, "Example")) << synth;
+  EXPECT_FALSE(has(synth, "TEXT")) << synth;
   EXPECT_TRUE(has(run_program({"serve", "--help"}).out, "127.0.0.1"));
   EXPECT_TRUE(has(run_program({"complete", "--help"}).out, "--top-k"));
 }
