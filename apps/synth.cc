@@ -15,6 +15,7 @@
 #include "synth_fill.h"
 #include "synth_model.h"
 #include "synth_tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 namespace hotset {
 namespace {
@@ -153,11 +154,29 @@ Status write_stand_in_tokenizer(const SynthOptions& options, int64_t vocab_size)
   return write_text(directory / "chat_template.jinja", stand_in_chat_template());
 }
 
-Status copy_tokenizer(const SynthOptions& options) {
+// The model's special tokens become those of the tokenizer that is to be copied.
+Status read_special_tokens(const SynthOptions& options, SynthModel& model) {
+  if (options.tokenizer.empty()) return {};
+  const fs::path file = fs::path(options.tokenizer) / "tokenizer.json";
+  fs::path config = fs::path(options.tokenizer) / "tokenizer_config.json";
   std::error_code error;
-  if (!fs::exists(fs::path(options.tokenizer) / "tokenizer.json", error)) {
+  if (!fs::exists(file, error)) {
     return fail(options.tokenizer + ": no tokenizer.json there", ErrorKind::kNotFound);
   }
+  if (!fs::exists(config, error)) config.clear();
+  HS_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::load(file.string(), config.string()));
+  if (tokenizer.vocab_size() > model.vocab_size) {
+    return fail(fmt::format("--tokenizer {}: has {} tokens, but --like {} a vocabulary of {}",
+                            options.tokenizer, tokenizer.vocab_size(), model.name,
+                            model.vocab_size));
+  }
+  model.bos_token_id = tokenizer.bos_id().value_or(-1);
+  model.eos_token_id = tokenizer.eos_id().value_or(-1);
+  return {};
+}
+
+Status copy_tokenizer(const SynthOptions& options) {
+  std::error_code error;
   for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
                            "special_tokens_map.json", "vocab.json", "merges.txt"}) {
     const fs::path from = fs::path(options.tokenizer) / name;
@@ -218,7 +237,8 @@ Result<double> parse_synth_routing(std::string_view text) {
 
 Status write_synthetic_checkpoint(const SynthOptions& options,
                                   const std::function<void(const SynthProgress&)>& progress) {
-  HS_ASSIGN_OR_RETURN(const SynthModel model, find_synth_model(options));
+  HS_ASSIGN_OR_RETURN(SynthModel model, find_synth_model(options));
+  HS_RETURN_IF_ERROR(read_special_tokens(options, model));
   const std::vector<SynthTensor> tensors = plan_synth_tensors(model, options);
   SynthProgress state;
   state.num_tensors = std::ssize(tensors);

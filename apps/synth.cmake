@@ -4,7 +4,7 @@ add_library(hotset_synth STATIC ${CMAKE_CURRENT_LIST_DIR}/synth.cc ${CMAKE_CURRE
                                 ${CMAKE_CURRENT_LIST_DIR}/synth_model.cc ${CMAKE_CURRENT_LIST_DIR}/synth_plan.cc
                                 ${CMAKE_CURRENT_LIST_DIR}/synth_text.cc ${CMAKE_CURRENT_LIST_DIR}/synth_tokenizer.cc)
 target_include_directories(hotset_synth PUBLIC ${CMAKE_CURRENT_LIST_DIR})
-target_link_libraries(hotset_synth PUBLIC hotset_checkpoint hotset_kernels PRIVATE nlohmann_json::nlohmann_json
+target_link_libraries(hotset_synth PUBLIC hotset_checkpoint hotset_kernels PRIVATE hotset_tokenizer nlohmann_json::nlohmann_json
                                                                                  hotset_warnings)
 
 # Listens to a model's routers and says what a cache of experts makes of them; and runs what was

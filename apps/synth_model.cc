@@ -139,6 +139,8 @@ Result<SynthModel> find_synth_model(const SynthOptions& options) {
   }
   SynthModel model = *found;
   model.num_hidden_layers = options.num_layers.value_or(model.num_hidden_layers);
+  model.bos_token_id = first_special_token(model.vocab_size);
+  model.eos_token_id = model.bos_token_id + 2;
   return model;
 }
 
@@ -146,9 +148,7 @@ std::string synth_config_json(const SynthModel& m, const SynthOptions& options) 
   Json config = {{"architectures", {"Qwen3NextForCausalLM"}},
                  {"attention_bias", false},
                  {"attention_dropout", 0.0},
-                 {"bos_token_id", first_special_token(m.vocab_size)},
                  {"decoder_sparse_step", 1},
-                 {"eos_token_id", first_special_token(m.vocab_size) + 2},
                  {"full_attention_interval", m.full_attention_interval},
                  {"head_dim", m.head_dim},
                  {"hidden_act", "silu"},
@@ -182,6 +182,8 @@ std::string synth_config_json(const SynthModel& m, const SynthOptions& options) 
                  {"use_cache", true},
                  {"use_sliding_window", false},
                  {"vocab_size", m.vocab_size}};
+  if (m.bos_token_id >= 0) config["bos_token_id"] = m.bos_token_id;
+  if (m.eos_token_id >= 0) config["eos_token_id"] = m.eos_token_id;
   if (Json quantization = quantization_config(options); !quantization.is_null()) {
     config["quantization_config"] = std::move(quantization);
   }

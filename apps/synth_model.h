@@ -33,6 +33,8 @@ struct SynthModel {
   int64_t moe_intermediate_size;
   int64_t shared_expert_intermediate_size;
   int64_t max_position_embeddings;
+  int64_t bos_token_id = -1;  // find_synth_model: of the stand-in tokenizer; −1: left out
+  int64_t eos_token_id = -1;
 };
 
 // With options.num_layers applied.

@@ -84,9 +84,12 @@ void add_synth_flags(CLI::App& verb, SynthFlags& flags) {
                   "change with the text's topic")
       ->capture_default_str()
       ->type_name("uniform|zipf:S");
-  verb.add_option("--tokenizer", flags.tokenizer,
-                  fmt::format("A directory to copy the tokenizer's files from (default: {})",
-                              kStandInTokenizer))
+  verb.add_option(
+          "--tokenizer", flags.tokenizer,
+          fmt::format(
+              "A directory to copy the tokenizer's files from, with no more tokens than the "
+              "model has (default: {})",
+              kStandInTokenizer))
       ->type_name("DIR");
   verb.add_option("--seed", flags.seed, "Same seed, same bytes")
       ->capture_default_str()

@@ -69,6 +69,7 @@ TEST(Cli, BadFlagsAreNamed) {
   expect_bad_input(run_program({"complete", "m", "-p", "x", "-c", "0"}));
   expect_bad_input(run_program({"complete", "m", "-p", "x", "-c", "12q"}));
   expect_bad_input(run_program({"inspect", "m", "--kv-cache-dtype", "int1"}));
+  expect_bad_input(run_program({"synth", "-o", "d", "--check-routing", "--no-check-routing"}));
   EXPECT_TRUE(has(run_program({"chat", "m", "--frobnicate"}).err, "--frobnicate"));
   EXPECT_TRUE(has(run_program({"chat", "m", "--frobnicate"}).err, "hotset chat --help"));
 }

@@ -234,5 +234,31 @@ TEST(Synth, WritesATokenizerThatWorks) {
   EXPECT_EQ(prompt->text, "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
 }
 
+// A tokenizer that is copied brings its own special tokens, and must fit the vocabulary.
+TEST(Synth, TheConfigNamesTheTokensOfACopiedTokenizer) {
+  const Folder source("source"), folder("copied"), none("none");
+  fs::create_directories(source.text());
+  const auto write = [&](int64_t vocab_size) {
+    std::ofstream(source / "tokenizer.json") << stand_in_tokenizer_json(vocab_size);
+  };
+  const auto synth = [&](const Folder& to) {
+    return write_synthetic_checkpoint(
+        {.like = "tiny", .num_layers = 1, .directory = to.text(), .tokenizer = source.text()});
+  };
+  std::ofstream(source / "tokenizer_config.json") << stand_in_tokenizer_config_json();
+  write(4096);
+  const auto refused = synth(none);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("has 4096 tokens"), std::string::npos)
+      << refused.error().message;
+  EXPECT_FALSE(fs::exists(none.text()));
+  write(1024);
+  const auto status = synth(folder);
+  ASSERT_TRUE(status) << status.error().message;
+  const auto config = nlohmann::json::parse(read_file(folder / "config.json"));
+  EXPECT_EQ(config["eos_token_id"], first_special_token(1024) + 2);
+  EXPECT_FALSE(config.contains("bos_token_id")) << "the tokenizer names none";
+}
+
 }  // namespace
 }  // namespace hotset
