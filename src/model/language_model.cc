@@ -222,7 +222,8 @@ Result<std::unique_ptr<LanguageModel>> LanguageModel::load_on_cpu_instead(
 
 void LanguageModel::Parts::describe_device() {
   const ModelOptions& options = plan.options;
-  device_text = fmt::format("{} CPU threads, {}", options.cpu_threads, cpu::isa_name(options.isa));
+  device_text = fmt::format("{} CPU thread{}, {}", options.cpu_threads,
+                            options.cpu_threads == 1 ? "" : "s", cpu::isa_name(options.isa));
   if (!plan.why_cpu.empty()) device_text += fmt::format(" (no GPU: {})", plan.why_cpu);
   if (plan.gpu_name.empty()) return;
   const Placement& p = plan.placement;
