@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/check.h"
+#include "tokenizer/vocabulary.h"
 
 namespace hotset {
 namespace {
@@ -40,35 +41,11 @@ constexpr std::string_view kSpecialTokens[] = {"<|endoftext|>",
                                                "<think>",
                                                "</think>"};
 
-void append_utf8(uint32_t code, std::string& out) {
-  if (code < 0x80) {
-    out += static_cast<char>(code);
-    return;
-  }
-  out += static_cast<char>(0xc0 | code >> 6);  // all are below 0x800
-  out += static_cast<char>(0x80 | (code & 0x3f));
-}
-
-// How byte-level vocabularies spell a byte: printable ones of Latin-1 as they are, the others from
-// U+0100 on, in their order.
-std::string spelled_byte(uint32_t byte) {
-  const auto is_printable = [](uint32_t b) {
-    return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
-  };
-  uint32_t code = byte;
-  if (!is_printable(byte)) {
-    code = 256;
-    for (uint32_t b = 0; b < byte; ++b) code += is_printable(b) ? 0 : 1;
-  }
-  std::string out;
-  append_utf8(code, out);
-  return out;
-}
-
 // A space and three syllables: as many words as a vocabulary can have ids.
 std::string made_up_word(int64_t number) {
   constexpr std::string_view kConsonants = "bcdfghjklmnpqrstvwxz", kVowels = "aeiou";
-  std::string word = spelled_byte(' ');
+  std::string word;
+  append_spelling(' ', word);
   for (int64_t rest = number, i = 0; i < 3; ++i) {
     word += kConsonants[static_cast<size_t>(rest % 20)];
     word += kVowels[static_cast<size_t>(rest / 20 % 5)];
@@ -89,7 +66,12 @@ std::string stand_in_tokenizer_json(int64_t vocab_size) {
   HS_CHECK(vocab_size >= 512 && first <= kMostWords, "a vocabulary of {}", vocab_size);
   std::string vocab;
   for (int64_t id = 0; id < first; ++id) {
-    const std::string text = id < 256 ? spelled_byte(static_cast<uint32_t>(id)) : made_up_word(id);
+    std::string text;
+    if (id < 256) {
+      append_spelling(static_cast<uint8_t>(id), text);
+    } else {
+      text = made_up_word(id);
+    }
     vocab += fmt::format("{}{}:{}", id == 0 ? "" : ",", nlohmann::json(text).dump(), id);
   }
   std::string added;

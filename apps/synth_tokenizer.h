@@ -7,8 +7,6 @@
 #include <cstdint>
 #include <string>
 
-#include "base/result.h"
-
 namespace hotset {
 
 inline constexpr const char* kStandInTokenizer =

@@ -8,6 +8,7 @@
 #include <array>
 #include <bit>
 
+#include "base/utf8.h"
 #include "tokenizer/byte_hash.h"
 
 namespace hotset {
@@ -18,14 +19,22 @@ constexpr bool is_spelled_as_itself(int byte) {
   return (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
 }
 
+constexpr std::array<uint16_t, 256> make_char_of_byte() {
+  std::array<uint16_t, 256> table{};
+  uint16_t next = 0x100;
+  for (size_t byte = 0; byte < 256; ++byte) {
+    const bool itself = is_spelled_as_itself(static_cast<int>(byte));
+    table[byte] = itself ? static_cast<uint16_t>(byte) : next++;
+  }
+  return table;
+}
+
+constexpr std::array<uint16_t, 256> kCharOfByte = make_char_of_byte();
+
 constexpr std::array<int16_t, 0x144> make_byte_of_char() {
   std::array<int16_t, 0x144> table{};
   table.fill(-1);
-  size_t next = 0x100;
-  for (int byte = 0; byte < 256; ++byte) {
-    const size_t spelled = is_spelled_as_itself(byte) ? static_cast<size_t>(byte) : next++;
-    table[spelled] = static_cast<int16_t>(byte);
-  }
+  for (size_t byte = 0; byte < 256; ++byte) table[kCharOfByte[byte]] = static_cast<int16_t>(byte);
   return table;
 }
 
@@ -44,6 +53,10 @@ bool append_spelled_bytes(std::string_view spelled, std::string& out) {
     out.push_back(static_cast<char>(kByteOfChar[c]));
   }
   return true;
+}
+
+void append_spelling(uint8_t byte, std::string& out) {
+  utf8_append(out, kCharOfByte[byte]);
 }
 
 Vocabulary::Vocabulary(int32_t max_id, size_t tokens, size_t total_bytes)

@@ -18,6 +18,8 @@ inline constexpr int32_t kMaxTokenId = (1 << 22) - 1;
 
 // Appends the bytes that `spelled` stands for; false if a character isn't in the byte alphabet.
 [[nodiscard]] bool append_spelled_bytes(std::string_view spelled, std::string& out);
+// The other way: appends the character that stands for `byte`, as UTF-8.
+void append_spelling(uint8_t byte, std::string& out);
 
 class Vocabulary {
  public:
