@@ -222,21 +222,9 @@ TEST(DemoModel, IsInspected) {
   EXPECT_FALSE(json["components"].empty());
 }
 
-uint16_t wait_for_port(const BackgroundProgram& server) {
-  for (int i = 0; i < 12'000; ++i) {
-    const std::string errors = server.read_errors();
-    const size_t at = errors.find("http://127.0.0.1:");
-    if (at != std::string::npos && errors.find("/v1", at) != std::string::npos) {
-      return static_cast<uint16_t>(std::stoi(errors.substr(at + 17)));
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  return 0;
-}
-
 TEST(DemoModel, ServesAndStopsOnSigterm) {
   BackgroundProgram server({"serve", kDemo, "--port", "0", "--served-model-name", "demo"});
-  const uint16_t port = wait_for_port(server);
+  const uint16_t port = server.wait_for_port();
   ASSERT_NE(port, 0) << server.read_errors();
   EXPECT_EQ(http_get(port, "/health").status, 200);
   EXPECT_EQ(json_of(http_get(port, "/v1/models").body)["data"][0]["id"], "demo");
@@ -258,7 +246,7 @@ TEST(DemoModel, ServesAndStopsOnSigterm) {
 // Streams and whole answers, greedy and drawn, of different lengths, more of them than run at once.
 TEST(DemoModel, ClientsGetTogetherWhatTheyGetAlone) {
   BackgroundProgram server({"serve", kDemo, "--port", "0", "--max-num-seqs", "3"});
-  const uint16_t port = wait_for_port(server);
+  const uint16_t port = server.wait_for_port();
   ASSERT_NE(port, 0) << server.read_errors();
   const auto ask = [port](int n) {
     const bool stream = n % 2 == 1;
@@ -291,7 +279,7 @@ TEST(DemoModel, ClientsGetTogetherWhatTheyGetAlone) {
 
 TEST(DemoModel, CallsATool) {
   BackgroundProgram server({"serve", kDemo, "--port", "0"});
-  const uint16_t port = wait_for_port(server);
+  const uint16_t port = server.wait_for_port();
   ASSERT_NE(port, 0) << server.read_errors();
   const std::string body = R"({"messages":[{"role":"user","content":"Multiply 912 by 293."}],
       "temperature":0,"tools":[{"type":"function","function":{"name":"multiply_numbers",
@@ -357,7 +345,7 @@ TEST(DemoModel, BenchNamesTheLongestContextOfTheModel) {
 
 TEST(DemoModel, SigtermUnderAStreamEndsWell) {
   BackgroundProgram server({"serve", kDemo, "--port", "0", "--drain-seconds", "0"});
-  const uint16_t port = wait_for_port(server);
+  const uint16_t port = server.wait_for_port();
   ASSERT_NE(port, 0) << server.read_errors();
   test::HttpClient client(port);
   client.post("/v1/completions",

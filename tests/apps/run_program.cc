@@ -121,6 +121,18 @@ std::string BackgroundProgram::read_errors() const {
   return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
+uint16_t BackgroundProgram::wait_for_port() const {
+  for (int i = 0; i < 12'000; ++i) {
+    const std::string errors = read_errors();
+    const size_t at = errors.find("http://127.0.0.1:");
+    if (at != std::string::npos && errors.find("/v1", at) != std::string::npos) {
+      return static_cast<uint16_t>(std::stoi(errors.substr(at + 17)));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return 0;
+}
+
 void BackgroundProgram::send_signal(int signal) const {
   ::kill(pid_, signal);
 }

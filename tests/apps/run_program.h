@@ -32,6 +32,8 @@ class BackgroundProgram {
   BackgroundProgram& operator=(const BackgroundProgram&) = delete;
 
   [[nodiscard]] std::string read_errors() const;
+  // The port that `serve` has told of; 0: it has not within a minute.
+  [[nodiscard]] uint16_t wait_for_port() const;
   void send_signal(int signal) const;
   // Its exit code, or -1 when it has not ended in time.
   [[nodiscard]] int wait_for_exit(double timeout_s);

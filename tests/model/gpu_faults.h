@@ -120,6 +120,24 @@ class GpuFaults : public ::testing::Test {
     }
     return {};
   }
+  // Decode steps of two sequences that begin, together.
+  Status run_together(GpuBackend& backend, int num_decode) const {
+    std::vector<SequenceCache> caches;
+    std::vector<SequencePart> parts;
+    const std::vector<int32_t> id = {3};
+    for (int i = 0; i < 2; ++i) {
+      HS_ASSIGN_OR_RETURN(SequenceCache cache,
+                          SequenceCache::create(backend.pages(), backend.states()));
+      HS_RETURN_IF_ERROR(cache.reserve(8));
+      caches.push_back(std::move(cache));
+    }
+    for (SequenceCache& cache : caches) parts.push_back({&cache, id});
+    std::vector<float> logits(static_cast<size_t>(2 * config_.vocab_size));
+    for (int step = 0; step < num_decode; ++step) {
+      HS_RETURN_IF_ERROR(backend.forward(parts, 2, logits.data()));
+    }
+    return {};
+  }
   // As many decode steps after the usual prompt.
   static Status run(GpuBackend& backend, int num_decode) {
     return run(backend, Steps{.num_decode = num_decode});

@@ -200,19 +200,7 @@ TEST_F(GpuFaults, BatchesAreMadeReadyBeforehandOrThatFails) {
     const int64_t num_graphs = runtime_->num_graphs_made();
     ASSERT_TRUE(backend.prepare_batches(2));
     EXPECT_EQ(runtime_->num_graphs_made(), num_graphs) << "recorded a second time";
-    std::vector<SequenceCache> caches;
-    std::vector<SequencePart> parts;
-    const std::vector<int32_t> id = {3};
-    for (int i = 0; i < 2; ++i) {
-      auto cache = SequenceCache::create(backend.pages(), backend.states());
-      ASSERT_TRUE(cache && cache->reserve(8));
-      caches.push_back(std::move(*cache));
-    }
-    for (SequenceCache& cache : caches) parts.push_back({&cache, id});
-    std::vector<float> logits(static_cast<size_t>(2 * config_.vocab_size));
-    for (int step = 0; step < 2; ++step) {
-      ASSERT_TRUE(backend.forward(parts, 2, logits.data()));
-    }
+    ASSERT_TRUE(run_together(backend, 2));
     EXPECT_EQ(runtime_->num_graphs_made(), num_graphs);
   }
 }

@@ -124,17 +124,7 @@ TEST_F(SharedSteps, ServingRecordsNothingThatWasNotMadeReady) {
         const Status status = run(backend, {.prompt = prompt, .num_decode = 2});
         ASSERT_TRUE(status) << status.error().message;
       }
-      std::vector<SequenceCache> caches;
-      std::vector<SequencePart> parts;
-      const std::vector<int32_t> id = {3};
-      for (int i = 0; i < 2; ++i) {
-        auto cache = SequenceCache::create(backend.pages(), backend.states());
-        ASSERT_TRUE(cache && cache->reserve(8));
-        caches.push_back(std::move(*cache));
-      }
-      for (SequenceCache& cache : caches) parts.push_back({&cache, id});
-      std::vector<float> logits(static_cast<size_t>(2 * config_.vocab_size));
-      ASSERT_TRUE(backend.forward(parts, 2, logits.data()));
+      ASSERT_TRUE(run_together(backend, 1));
       EXPECT_EQ(runtime_->num_graphs_made(), num_graphs) << slots << " slots, share " << share;
       EXPECT_EQ(runtime_->num_allocations(), num_allocations);
     }
