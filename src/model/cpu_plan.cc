@@ -10,6 +10,7 @@
 #include "kvcache/page_pool.h"
 #include "kvcache/state_pool.h"
 #include "model/backend.h"
+#include "model/model_plan.h"
 #include "model/workspace.h"
 
 namespace hotset {
@@ -60,13 +61,8 @@ class Counter {
   [[nodiscard]] int64_t num_pages(const Load& load) const;
   // Of what the weights leave, as pages.
   [[nodiscard]] int64_t half_of_the_rest() const {
-    const int64_t left = std::max<int64_t>(0, budget_ - experts_bytes() - weights_.dense_bytes);
+    const int64_t left = std::max<int64_t>(0, budget_ - packed_bytes(weights_));
     return left / 2 / std::max<int64_t>(1, pages_.page_bytes());
-  }
-  [[nodiscard]] int64_t experts_bytes() const {
-    int64_t bytes = 0;
-    for (const int64_t bank : weights_.bank_bytes) bytes += bank;
-    return bytes;
   }
   [[nodiscard]] std::string limit_text() const {
     const auto flag = options_.ram_bytes > 0 ? std::optional(options_.ram_bytes) : std::nullopt;
@@ -90,7 +86,7 @@ std::vector<PlacementLine> Counter::lines(const Load& load, int64_t num_pages) c
                             .page_tokens = kPageTokens,
                             .kv_type = options_.kv_type};
   const int64_t slot_bytes = state_pool_shape(config_, load.num_seqs).slot_floats() * 4;
-  return {{"experts", experts_bytes()},
+  return {{"experts", packed_bytes(weights_) - weights_.dense_bytes},
           {fmt::format("dense, {} bits", options_.dense == DenseBits::k8 ? 8 : 16),
            weights_.dense_bytes},
           {"KV", num_pages * pages_.page_bytes()},
@@ -118,9 +114,8 @@ int64_t Counter::open_context() const {
   return std::max(least, longest_context(context, options_.max_num_seqs));
 }
 
-// Every sequence may take the whole context where half of the memory left allows it, since a
-// request without max_tokens asks for just that; else one may, and others share what it leaves or
-// wait.
+// Every sequence may grow to the whole context where half of the memory left allows it; else one
+// may, and others share what it leaves or wait.
 int64_t Counter::num_pages(const Load& load) const {
   const int64_t least = least_pages(load);
   const int64_t most = std::max(least, ceil_div(load.context, kPageTokens) * load.num_seqs);

@@ -412,9 +412,8 @@ Status LanguageModel::listen_to_routing(RoutingListener listener) {
 }
 
 Result<ModelSummary> inspect_model(const std::string& directory, const ModelOptions& options) {
-  const LoadOptions load_options{.dense_8bit = options.dense == DenseBits::k8,
-                                 .codebook_scales_at_16 = options.arithmetic == Arithmetic::kFast,
-                                 .mtp = true};
+  LoadOptions load_options = layout_options(options);
+  load_options.mtp = true;
   HS_ASSIGN_OR_RETURN(OpenModel open, open_model(directory, load_options));
   ModelSummary summary;
   summary.directory = directory;

@@ -272,6 +272,12 @@ Result<OpenModel> open_model(const std::string& directory, const LoadOptions& op
   return OpenModel{std::move(checkpoint), std::move(quant), std::move(config), std::move(plan)};
 }
 
+LoadOptions layout_options(const ModelOptions& options) {
+  return {.dense_8bit = options.dense == DenseBits::k8,
+          .codebook_scales_at_16 = options.arithmetic == Arithmetic::kFast,
+          .mtp = options.mtp};
+}
+
 Error with_why_cpu(Error refusal, const std::string& why_cpu) {
   if (!why_cpu.empty()) refusal.message += fmt::format(" (no GPU: {})", why_cpu);
   return refusal;
@@ -309,10 +315,7 @@ GpuBackendOptions gpu_backend_options(const ModelOptions& options) {
 
 Result<ModelPlan> plan_model(const std::string& directory, const ModelOptions& options,
                              bool imagine_gpu) {
-  const LoadOptions load_options{.dense_8bit = options.dense == DenseBits::k8,
-                                 .codebook_scales_at_16 = options.arithmetic == Arithmetic::kFast,
-                                 .mtp = options.mtp};
-  HS_ASSIGN_OR_RETURN(OpenModel open, open_model(directory, load_options));
+  HS_ASSIGN_OR_RETURN(OpenModel open, open_model(directory, layout_options(options)));
   return Planner(std::move(open), options, imagine_gpu).run();
 }
 

@@ -32,6 +32,8 @@ struct OpenModel {
   WeightPlan plan;
 };
 Result<OpenModel> open_model(const std::string& directory, const LoadOptions& options);
+// What of a model's options decides how weights are laid out.
+[[nodiscard]] LoadOptions layout_options(const ModelOptions& options);
 
 [[nodiscard]] int64_t packed_bytes(const WeightPlan& plan);  // in RAM
 // Of traces and profiles of this model: layers that have experts, routed experts alone.
