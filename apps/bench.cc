@@ -138,15 +138,16 @@ Status measure_all(BenchRunner& runner, const BenchHeader& header,
 // Sequences are what rows ask for: a refusal's own advice does not name them.
 Result<std::unique_ptr<LanguageModel>> load_for_rows(const std::string& directory,
                                                      const ModelOptions& model_options,
-                                                     const BenchOptions& options) {
-  LoadProgressPrinter printer(options.model.quiet);
+                                                     bool quiet) {
+  LoadProgressPrinter printer(quiet);
   auto model = LanguageModel::load(directory, model_options, [&](const LoadProgress& p) {
     printer.update(p.bytes_done, p.bytes_total, p.seconds);
   });
   if (model) return model;
   Error error = std::move(model).error();
-  const bool has_several = std::ranges::any_of(options.seqs, [](int64_t n) { return n > 1; });
-  if (error.kind == ErrorKind::kResource && has_several) error.message += ", or fewer --seqs";
+  if (error.kind == ErrorKind::kResource && model_options.max_num_seqs > 1) {
+    error.message += ", or fewer --seqs";
+  }
   return fail(std::move(error));
 }
 
@@ -166,7 +167,7 @@ Status bench_model(const BenchOptions& options) {
         context_for(needed_context(tests, options), model_options, summary.config);
   }
   HS_ASSIGN_OR_RETURN(const std::unique_ptr<LanguageModel> model,
-                      load_for_rows(resolved.directory, model_options, options));
+                      load_for_rows(resolved.directory, model_options, options.model.quiet));
   if (!options.model.quiet) print_load_report(*model);
   if (model->vocab_size() < kSynthTopics) return fail("a vocabulary this small can't be measured");
   BenchHeader header = header_of(options, resolved, summary, *model);

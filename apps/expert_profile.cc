@@ -15,11 +15,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-bool is_same_file(const std::string& a, const std::string& b) {
-  std::error_code error;
-  return !a.empty() && fs::equivalent(a, b, error) && !error;
-}
-
 Status save_or_add(RoutingProfile profile, const std::string& path, bool adds) {
   if (adds) {
     HS_ASSIGN_OR_RETURN(const RoutingProfile before, RoutingProfile::load(path));
@@ -29,6 +24,13 @@ Status save_or_add(RoutingProfile profile, const std::string& path, bool adds) {
 }
 
 }  // namespace
+
+bool is_same_file(const std::string& a, const std::string& b) {
+  if (a.empty() || b.empty()) return false;
+  std::error_code error;
+  if (fs::equivalent(a, b, error)) return true;
+  return fs::weakly_canonical(a, error) == fs::weakly_canonical(b, error);
+}
 
 Status check_has_experts(const std::string& directory, const ModelConfig& config) {
   const std::vector<bool>& moe = config.layer_is_moe;

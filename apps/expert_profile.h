@@ -30,6 +30,9 @@ void save_expert_profile(const ModelFlags& flags, const RoutingRecorder* recorde
 // Has the model layers with experts?
 [[nodiscard]] Status check_has_experts(const std::string& directory, const ModelConfig& config);
 
+// Do both name one file, whether it is there or not? An empty path names none.
+[[nodiscard]] bool is_same_file(const std::string& a, const std::string& b);
+
 // Can this file be written?
 [[nodiscard]] Status check_folder_of(const std::string& path, const char* flag);
 

@@ -282,12 +282,6 @@ Status check_earlier(const std::optional<RoutingProfile>& earlier, const Routing
                           to_text(earlier->shape()), model.directory, to_text(now.shape())));
 }
 
-bool is_same_file(const std::string& a, const std::string& b) {
-  std::error_code error;
-  if (std::filesystem::equivalent(a, b, error)) return true;
-  return std::filesystem::weakly_canonical(a, error) == std::filesystem::weakly_canonical(b, error);
-}
-
 // The trace is written last, over whatever is there.
 Status check_trace(const ProfileOptions& options) {
   if (options.trace.empty()) return {};
@@ -295,7 +289,7 @@ Status check_trace(const ProfileOptions& options) {
     return fail(
         fmt::format("--trace {}: the same file as {} {}; name another", options.trace, flag, path));
   };
-  if (!options.output.empty() && is_same_file(options.trace, options.output)) {
+  if (is_same_file(options.trace, options.output)) {
     return refuse("--output", options.output);
   }
   for (const std::string& path : options.texts) {
