@@ -78,7 +78,7 @@ time_left() { echo $((deadline - SECONDS)); }
 
 # step NAME LIMIT_S COMMAND …: runs with the log as output; says how long it took and whether it failed. What the
 # deadline leaves no time for is skipped, and what it ends is skipped as well: neither says that anything is wrong.
-ended=''  # did the last step end by itself?
+ended=''  # how the last step did: by itself, or cut; empty: it did not begin
 step() {
   local name=$1 limit=$2 begin=$SECONDS left status
   shift 2
@@ -88,6 +88,7 @@ step() {
     skip "$name" "the $minutes minutes are over"
     return 1
   fi
+  ended=cut
   printf '\n$ %s\n' "$*" >>"$log"
   if [ "$left" -lt "$limit" ]; then
     timeout "$left" "$@" >>"$log" 2>&1
@@ -97,7 +98,7 @@ step() {
     timeout "$limit" "$@" >>"$log" 2>&1
     status=$?
   fi
-  ended=1
+  ended=itself
   if [ $status -eq 0 ]; then
     say "$name: fine, $((SECONDS - begin)) s"
   else
@@ -126,7 +127,7 @@ find_program() { find "$bin" -name "$1" -type f -perm -u+x 2>/dev/null | head -1
 last_output() { awk '/^\$ /{text = ""} {text = text $0 "\n"} END {printf "%s", text}' "$log"; }
 
 note_tests() {  # note_tests NAME PATTERN: what the last step said, for tests.txt
-  if [ -n "$ended" ]; then
+  if [ "$ended" = itself ]; then
     last_output | grep -E "$2" | sed "s/^/$1 /" >>"$out/tests.txt"
   else
     echo "$1 SKIPPED: ${skipped[-1]}" >>"$out/tests.txt"
@@ -201,14 +202,9 @@ bench() {
   [ -z "$budget" ] || flags+=(--gpu-memory "$budget")
   [ -z "$threads" ] || [[ " $* " == *" -t "* ]] || flags+=(-t "$threads")
   printf '\n## %s\n\n`hotset bench %s %s`\n\n' "$name" "$(basename "$model")" "$* ${flags[*]}" >>"$out/table.md"
-  if [ "$(time_left)" -lt 5 ]; then
-    skip "bench $name" "the $minutes minutes are over"
-    printf 'skipped: the %s minutes were over\n' "$minutes" >>"$out/table.md"
-    return
-  fi
   step "bench $name" 150 "$hotset" bench "$model" --quiet "$@" "${flags[@]}" --json-file "$out/runs/$name.json" ||
     printf 'failed or skipped; see log.txt\n' >>"$out/table.md"
-  last_output | sed '1d' | grep -v '^==>' >>"$out/table.md"
+  [ -z "$ended" ] || last_output | sed '1d' | grep -v '^==>' >>"$out/table.md"
 }
 
 # A list of JSON strings.
